@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,6 +20,10 @@ from pydantic_settings import (
 Symbol = Annotated[str, Field(pattern=r"^(linear|spot):[A-Z0-9]{2,30}$")]
 Interval = Literal["1", "3", "5", "15", "30", "60", "120", "240", "360", "720", "D"]
 Positive = Annotated[Decimal, Field(gt=0)]
+Depth = Annotated[
+    Literal[1, 50, 200, 1000],
+    BeforeValidator(lambda value: int(value) if str(value).isdigit() else value),
+]
 NotNegative = Annotated[Decimal, Field(ge=0)]
 
 
@@ -32,7 +36,7 @@ class Section(BaseModel):
 
 
 class Feed(Section):
-    depth: Literal[1, 50, 200, 1000] = 50
+    depth: Depth = 50
     interval: Interval = "1"
     queue_size: int = Field(20_000, ge=100)
     warmup_candles: int = Field(300, ge=0, le=1000)
