@@ -260,7 +260,7 @@ class Order(Struct, frozen=True, tag=True, gc=False):
     strategy: str
     symbol: str
     side: Side
-    type: OrderType
+    order_type: OrderType
     tif: TimeInForce
     qty: Decimal
     price: Decimal | None = None
