@@ -215,5 +215,3 @@ def _problem(item: Any) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-

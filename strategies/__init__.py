@@ -1,0 +1,1 @@
+"""One file, one strategy, one class. A strategy imports bot.core only."""

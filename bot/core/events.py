@@ -28,9 +28,7 @@ Level: TypeAlias = tuple[E12, E12]
 Side: TypeAlias = Literal["Buy", "Sell"]
 OrderType: TypeAlias = Literal["Limit", "Market"]
 TimeInForce: TypeAlias = Literal["GTC", "IOC", "FOK", "PostOnly"]
-CommandName: TypeAlias = Literal[
-    "pause", "resume", "cancel_all", "flatten", "halt", "stop"
-]
+CommandName: TypeAlias = Literal["pause", "resume", "cancel_all", "flatten", "halt", "stop"]
 
 
 # --- Inputs that only the codec reads -------------------------------------------------
@@ -415,5 +413,5 @@ Decision: TypeAlias = Signal | Order | Amend | Cancel
 Outcome: TypeAlias = Accepted | Rejected | Fill | Cancelled | FundingPaid | Liquidated
 Answer: TypeAlias = Accepted | Rejected | Fill | Cancelled | Refusal
 """What a strategy hears back about its orders."""
-Fact: TypeAlias = Decision | Refusal | Outcome
-"""What ``engine.step`` returns."""
+Fact: TypeAlias = Decision | Refusal | Outcome | FeedDown | FeedUp
+"""What ``engine.step`` returns. A book found crossed is down, and up with its next snapshot."""

@@ -6,6 +6,7 @@ Every rounding of the project happens in this file. Nothing here knows of orders
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 
 from bot.core.events import E8, E12, Instrument, Order
 
@@ -18,6 +19,7 @@ class NumberError(ValueError):
     """A text is not a plain, non-negative decimal number with at most 12 decimals."""
 
 
+@lru_cache(maxsize=65_536)
 def to_e12(number: Decimal) -> E12:
     """The exact E12 value of a decimal. Raises NumberError if it has more than 12 decimals."""
     scaled = number.scaleb(12)
@@ -55,6 +57,7 @@ class _ParsedNumbers(dict[str, E12]):
 E12_OF_TEXT = _ParsedNumbers()
 
 
+@lru_cache(maxsize=65_536)
 def to_decimal(value: E12) -> Decimal:
     """The decimal of an E12 value, without trailing zeros or exponent (100, not 1E+2)."""
     sign = "-" if value < 0 else ""
@@ -71,7 +74,7 @@ def amount(value: E8) -> Decimal:
 
 def to_e8(number: Decimal) -> E8:
     """A coin amount from outside (a deposit), rounded half-even to 1e-8."""
-    return int(round(number.scaleb(8)))
+    return round(number.scaleb(8))
 
 
 def div_half_even(numerator: int, denominator: int) -> int:

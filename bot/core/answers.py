@@ -1,0 +1,56 @@
+"""The venue's answers as facts, with the local time at which a strategy will hear them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from bot.core.events import Accepted, Cancelled, Rejected
+from bot.core.instrument import to_decimal
+from bot.core.latency import Latency
+from bot.core.market import Market
+from bot.core.queue import Resting
+
+
+class Answers:
+    """Exchange time plus clock offset plus the response latency is when an answer is heard."""
+
+    __slots__ = ("_latency", "_market")
+
+    def __init__(self, market: Market, latency: Latency) -> None:
+        self._market = market
+        self._latency = latency
+
+    def heard_ns(self, order_id: int, exchange_ts: int) -> int:
+        return exchange_ts + self._market.offset_ns + self._latency.draw_ns(order_id)
+
+    def accepted(self, resting: Resting, ts: int) -> Accepted:
+        """The order as it stands rests, or is about to take."""
+        order = resting.order
+        return Accepted(
+            ts,
+            resting.arrived_ns,
+            self.heard_ns(order.id, resting.arrived_ns),
+            order.id,
+            order.symbol,
+            None if order.price is None else to_decimal(resting.price),
+            to_decimal(resting.qty),
+            None if resting.ahead is None else to_decimal(resting.ahead),
+        )
+
+    def rejected(
+        self,
+        request: Literal["order", "amend", "cancel"],
+        order_id: int,
+        symbol: str,
+        exchange_ts: int,
+        ts: int,
+        reason: str,
+    ) -> Rejected:
+        heard_ns = self.heard_ns(order_id, exchange_ts)
+        return Rejected(ts, exchange_ts, heard_ns, order_id, symbol, reason, request)
+
+    def cancelled(self, resting: Resting, exchange_ts: int, ts: int, reason: str) -> Cancelled:
+        order = resting.order
+        heard_ns = self.heard_ns(order.id, exchange_ts)
+        leaves = to_decimal(resting.leaves)
+        return Cancelled(ts, exchange_ts, heard_ns, order.id, order.symbol, leaves, reason)

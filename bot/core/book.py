@@ -1,0 +1,90 @@
+"""The visible order book of one symbol: what the venue last displayed, and nothing of ours."""
+
+from __future__ import annotations
+
+from bot.core.events import E12, BookUpdate, Level, Side
+
+
+class Book:
+    """Price to quantity, a side each, with the best prices kept at hand.
+
+    ``depth`` is how many levels a side the venue shows (0: all). ``best_bid`` and ``best_ask``
+    are 0 while a side is empty.
+    """
+
+    __slots__ = ("asks", "best_ask", "best_bid", "bids", "depth", "seq", "u")
+
+    def __init__(self) -> None:
+        self.bids: dict[E12, E12] = {}
+        self.asks: dict[E12, E12] = {}
+        self.best_bid: E12 = 0
+        self.best_ask: E12 = 0
+        self.depth = 0
+        self.seq = 0
+        self.u = 0
+
+    def apply(self, update: BookUpdate) -> None:
+        """Replace the book by a snapshot, or change the levels that a delta names."""
+        if update.snapshot:
+            self.bids.clear()
+            self.asks.clear()
+            self.best_bid = self.best_ask = 0
+            self.depth = update.depth
+        if update.bids:
+            self._apply_bids(update.bids)
+        if update.asks:
+            self._apply_asks(update.asks)
+        self.seq = update.seq
+        self.u = update.u
+
+    def _apply_bids(self, levels: list[Level]) -> None:
+        bids = self.bids
+        best = self.best_bid
+        lost_best = False
+        for price, qty in levels:
+            if qty:
+                bids[price] = qty
+                if price > best:
+                    best = price
+            elif bids.pop(price, 0) and price == best:
+                lost_best = True
+        self.best_bid = max(bids, default=0) if lost_best else best
+
+    def _apply_asks(self, levels: list[Level]) -> None:
+        asks = self.asks
+        best = self.best_ask
+        lost_best = False
+        for price, qty in levels:
+            if qty:
+                asks[price] = qty
+                if price < best or not best:
+                    best = price
+            elif asks.pop(price, 0) and price == best:
+                lost_best = True
+        self.best_ask = min(asks, default=0) if lost_best else best
+
+    @property
+    def is_crossed(self) -> bool:
+        """Best bid above best ask. Equal prices are a locked book, which is legal."""
+        return self.best_bid > self.best_ask > 0
+
+    def displayed(self, side: Side, price: E12) -> E12 | None:
+        """The quantity shown on ``side`` at ``price``; None where the depth does not reach.
+
+        A price that is missing inside the visible range is 0; beyond it, it is unknown.
+        """
+        levels = self.bids if side == "Buy" else self.asks
+        qty = levels.get(price)
+        if qty is not None:
+            return qty
+        if not self.depth or len(levels) < self.depth:
+            return 0
+        if side == "Buy":
+            return 0 if price > min(levels) else None
+        return 0 if price < max(levels) else None
+
+    def top(self, side: Side, count: int) -> list[Level]:
+        """The best ``count`` levels of a side, best first."""
+        if side == "Buy":
+            return sorted(self.bids.items(), reverse=True)[:count]
+        return sorted(self.asks.items())[:count]

@@ -1,0 +1,221 @@
+"""``step``: one event in, the facts that follow out. The order of its calls is the semantics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
+
+from bot.core.account import Account
+from bot.core.events import (
+    Accepted,
+    Answer,
+    BookUpdate,
+    Cancel,
+    Cancelled,
+    Command,
+    Decision,
+    Event,
+    Fact,
+    Fill,
+    FundingRate,
+    Order,
+    Refusal,
+    Rejected,
+    Signal,
+    Tick,
+    Trade,
+)
+from bot.core.exchange import Exchange
+from bot.core.instrument import to_decimal, to_e12
+from bot.core.market import Market
+from bot.core.matching import FillPolicy
+from bot.core.risk import Risk, RiskLimits
+from bot.core.strategy import Desk, OrderIds, Strategy, View
+
+COMMANDER = "command"
+"""The name under which orders of a command (flatten) stand in the ledger."""
+
+
+class Desked:
+    """A strategy with its view."""
+
+    __slots__ = ("strategy", "view")
+
+    def __init__(self, strategy: Strategy, view: View) -> None:
+        self.strategy = strategy
+        self.view = view
+
+
+class Engine:
+    """The whole bot between the queue and the ledger: pure, synchronous, deterministic."""
+
+    def __init__(
+        self,
+        strategies: Sequence[tuple[str, tuple[str, ...], Strategy]],
+        *,
+        usdt: int,
+        leverage: int,
+        policy: FillPolicy,
+        limits: RiskLimits,
+    ) -> None:
+        self.market = Market()
+        self.account = Account(self.market, usdt, leverage)
+        self.exchange = Exchange(self.market, self.account, policy)
+        self.ids = OrderIds()
+        self.desked = [
+            Desked(strategy, View(name, symbols, self.market, self.account, self.ids))
+            for name, symbols, strategy in strategies
+        ]
+        self._commander = View(COMMANDER, (), self.market, self.account, self.ids)
+        desks = [desked.view.desk for desked in self.desked]
+        self.risk = Risk(limits, self.market, self.account, [*desks, self._commander.desk])
+        self._desk_of_order: dict[int, Desked | None] = {}
+        self._answers: list[tuple[int, int, Answer]] = []
+        self._answers_sent = 0
+        self._ts = 0
+        self._watchers: dict[str, list[Desked]] = {}
+
+    def step(self, event: Event) -> list[Fact]:
+        """Move on by one event; returns what was decided and what came of it, in order."""
+        facts: list[Fact] = []
+        kind = type(event)
+        ts = self._ts = event.ts
+        if ts >= self.risk.day_end_ns:
+            self.risk.start_day(ts)
+        if kind is BookUpdate or kind is Trade:
+            self.exchange.arrive(event.symbol, event.exchange_ts, ts, facts)  # type: ignore[union-attr]
+            self.market.apply(event, facts)
+            self.exchange.match(event, facts)  # type: ignore[arg-type]
+        elif kind is Tick and event.exchange_ts:
+            self.exchange.arrive_all(event.exchange_ts, ts, facts)
+        else:
+            self.market.apply(event, facts)
+            if kind is FundingRate:
+                self._fund(event, facts)  # type: ignore[arg-type]
+        if facts:
+            self._queue_answers(facts, 0)
+        self._ask_strategies(event, facts)
+        return facts
+
+    def finish(self) -> list[Fact]:
+        """The input has ended: what is still travelling arrives."""
+        facts: list[Fact] = []
+        self.exchange.finish(self._ts, facts)
+        return facts
+
+    def _fund(self, event: FundingRate, facts: list[Fact]) -> None:
+        listing = self.market.listing(event.symbol)
+        rate, mark = to_e12(event.rate), listing.value_price
+        paid = self.account.pay_funding(listing, event.ts, rate, mark, event.funding_ts)
+        if paid is not None:
+            facts.append(paid)
+
+    # --- strategies ------------------------------------------------------------------------
+
+    def _ask_strategies(self, event: Event, facts: list[Fact]) -> None:
+        """Answers due by now first, then the event, then a command's own decisions."""
+        ts = event.ts
+        while self._answers and self._answers[0][0] <= ts:
+            self._deliver(heappop(self._answers)[2], facts)
+        symbol = getattr(event, "symbol", None)
+        for desked in self.desked if symbol is None else self._watching(symbol):
+            view = desked.view
+            view.ts = ts
+            decisions = desked.strategy.on_event(event, view)
+            if decisions:
+                self._decide(desked, decisions, facts)
+        if type(event) is Command:
+            self._command(event, facts)
+
+    def _watching(self, symbol: str) -> list[Desked]:
+        found = self._watchers.get(symbol)
+        if found is None:
+            found = [desked for desked in self.desked if symbol in desked.view.symbols]
+            self._watchers[symbol] = found
+        return found
+
+    def _deliver(self, answer: Answer, facts: list[Fact]) -> None:
+        desked = self._desk_of_order.get(answer.order_id)
+        if desked is None:
+            self._commander.desk.hear(answer)
+            return
+        self._hear(desked, answer)
+        desked.view.ts = self._ts
+        decisions = desked.strategy.on_event(answer, desked.view)
+        if decisions:
+            self._decide(desked, decisions, facts)
+
+    def _hear(self, desked: Desked, answer: Answer) -> None:
+        """Update what the strategy knows, and forget whose order it was once it is over."""
+        desk = desked.view.desk
+        order = desk.orders.get(answer.order_id)
+        desk.hear(answer)
+        is_over = answer.order_id not in desk.orders
+        if is_over and not (type(answer) is Fill and order is not None and order.is_cancelling):
+            del self._desk_of_order[answer.order_id]
+
+    def _decide(self, desked: Desked, decisions: Iterable[Decision], facts: list[Fact]) -> None:
+        """Each decision through risk, and on to the exchange. Refusals answer at the next step."""
+        for decision in decisions:
+            facts.append(decision)
+            if type(decision) is Order:
+                self._desk_of_order[decision.id] = desked
+            refusal = self.risk.check(decision, desked.view.name)
+            if refusal is not None:
+                facts.append(refusal)
+                self._queue_answers(facts, len(facts) - 1)
+                continue
+            desked.view.desk.sent(decision)
+            self._submit(decision, facts)
+
+    def _submit(self, decision: Decision, facts: list[Fact]) -> None:
+        if not isinstance(decision, Signal):
+            before = len(facts)
+            self.exchange.submit(decision, self._ts, facts)
+            self._queue_answers(facts, before)
+
+    def _queue_answers(self, facts: list[Fact], start: int) -> None:
+        """Outcomes from ``facts[start:]`` will be heard when their answer time has come."""
+        for fact in facts[start:]:
+            if isinstance(fact, Accepted | Rejected | Fill | Cancelled):
+                due_ns = fact.answer_ts
+            elif isinstance(fact, Refusal):
+                due_ns = fact.ts
+            else:
+                continue
+            self._answers_sent += 1
+            heappush(self._answers, (due_ns, self._answers_sent, fact))
+
+    # --- commands --------------------------------------------------------------------------
+
+    def _command(self, command: Command, facts: list[Fact]) -> None:
+        self.risk.command(command)
+        self._commander.ts = command.ts
+        if command.name in ("cancel_all", "flatten", "stop", "halt"):
+            for desk in self._desks():
+                for order in tuple(desk.orders.values()):
+                    if not order.is_cancelling:
+                        self._order_directly(self._commander.cancel(order), facts, desk)
+        if command.name == "flatten":
+            for symbol, position in tuple(self.account.positions.items()):
+                if position.qty:
+                    self._order_directly(self._closing(symbol, position.qty), facts)
+
+    def _closing(self, symbol: str, qty: int) -> Order:
+        return Order(
+            self._ts, self.ids.next(), COMMANDER, symbol, "Sell" if qty > 0 else "Buy", "Market",
+            "IOC", to_decimal(abs(qty)), None, reduce_only=True, tag="flatten",
+        )  # fmt: skip
+
+    def _order_directly(
+        self, decision: Order | Cancel, facts: list[Fact], desk: Desk | None = None
+    ) -> None:
+        """A command's decision does not ask risk."""
+        facts.append(decision)
+        if type(decision) is Order:
+            self._desk_of_order[decision.id] = None
+        (desk or self._commander.desk).sent(decision)
+        self._submit(decision, facts)
+
+    def _desks(self) -> list[Desk]:
+        return [*(desked.view.desk for desked in self.desked), self._commander.desk]

@@ -1,0 +1,291 @@
+"""The paper exchange: orders, amendments and cancels arrive after their latency, are judged by
+Bybit's rules against the book as it then is, and rest until matched or gone.
+
+Calls come from ``engine.step`` only. Fills are booked on the account as they are made, because
+the next order's margin depends on them.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from bot.core.account import Account
+from bot.core.answers import Answers
+from bot.core.events import (
+    E12,
+    Amend,
+    BookUpdate,
+    Cancel,
+    Fact,
+    Order,
+    Trade,
+)
+from bot.core.instrument import UNIT, to_e12, value_of
+from bot.core.market import Market
+from bot.core.matching import FillPolicy, Matcher
+from bot.core.orders import Request, SymbolOrders
+from bot.core.queue import Resting
+
+MAX_ACTIVE_ORDERS = 500
+"""Bybit's limit per symbol, https://bybit-exchange.github.io/docs/v5/order/create-order."""
+
+
+class Exchange:
+    """What we have at the venue, per symbol."""
+
+    def __init__(self, market: Market, account: Account, policy: FillPolicy) -> None:
+        self._market = market
+        self._account = account
+        self._policy = policy
+        self._answers = Answers(market, policy.response_latency)
+        self._matcher = Matcher(market, account, policy, self._answers)
+        self._symbols: dict[str, SymbolOrders] = {}
+        self._numbers = 0
+
+    # --- requests ------------------------------------------------------------------------
+
+    def submit(self, request: Request, ts: int, facts: list[Fact]) -> None:
+        """Send a decision; it arrives after its latency, at once if there is none."""
+        orders = self._symbols.get(request.symbol)
+        if orders is None:
+            listing = self._market.listing(request.symbol)
+            orders = self._symbols[request.symbol] = SymbolOrders(listing)
+        latency_ns = self._policy.order_latency.draw_ns(_order_id(request))
+        due_ns = max(orders.listing.clock_ns, ts - self._market.offset_ns + latency_ns)
+        heappush(orders.pending, (due_ns, self._next_number(), request))
+        if not latency_ns:
+            self._arrive_until(orders, due_ns, ts, facts)
+
+    def arrive(self, symbol: str, stamp_ns: int, ts: int, facts: list[Fact]) -> None:
+        """Before an event of exchange time ``stamp_ns``: what is due meets the old book."""
+        orders = self._symbols.get(symbol)
+        if orders is None:
+            return
+        funding_ns = orders.listing.next_funding_ns
+        if 0 < funding_ns <= stamp_ns:
+            self._arrive_until(orders, funding_ns - 1, ts, facts)
+            paid = self._account.settle_funding(orders.listing, ts)
+            if paid is not None:
+                facts.append(paid)
+        if orders.pending:
+            self._arrive_until(orders, stamp_ns, ts, facts)
+
+    def arrive_all(self, stamp_ns: int, ts: int, facts: list[Fact]) -> None:
+        """Time has passed for every symbol."""
+        for symbol in self._symbols:
+            self.arrive(symbol, stamp_ns, ts, facts)
+
+    def match(self, event: Trade | BookUpdate, facts: list[Fact]) -> None:
+        """Resting orders against a trade, or against the book as the event left it."""
+        orders = self._symbols.get(event.symbol)
+        if orders is None or not orders.listing.is_live:
+            return
+        if type(event) is Trade:
+            if (orders.buys or orders.sells) and not event.block and not event.rpi:
+                self._matcher.on_trade(orders, event, facts)
+            return
+        assert type(event) is BookUpdate
+        if orders.taken_bids or orders.taken_asks:
+            orders.forget_gone()
+        if orders.buys or orders.sells:
+            self._matcher.on_book(orders, event, facts)
+        if event.snapshot and orders.pending:
+            # What fell due while the book was unknown arrives now, and not before.
+            self._arrive_until(orders, event.exchange_ts, event.ts, facts, event.exchange_ts)
+
+    def finish(self, ts: int, facts: list[Fact]) -> None:
+        """The input ends: what is still on its way arrives at its due time.
+
+        Without a trusted book only cancels can be carried out; an order ends unfilled.
+        """
+        for orders in self._symbols.values():
+            while orders.pending:
+                due_ns, _, request = heappop(orders.pending)
+                if orders.listing.is_live or type(request) is Cancel:
+                    self._apply(orders, request, due_ns, ts, facts)
+                elif type(request) is Order:
+                    price = 0 if request.price is None else to_e12(request.price)
+                    qty = to_e12(request.qty)
+                    resting = Resting(request, 0, price, qty, qty, due_ns, None, None)
+                    facts.append(self._answers.cancelled(resting, due_ns, ts, "NoMarketData"))
+
+    def _arrive_until(
+        self, orders: SymbolOrders, stamp_ns: int, ts: int, facts: list[Fact], not_before: int = 0
+    ) -> None:
+        """Apply what is due, in order. While the book is unknown everything waits."""
+        pending = orders.pending
+        while pending and pending[0][0] <= stamp_ns and orders.listing.is_live:
+            due_ns, _, request = heappop(pending)
+            self._apply(orders, request, max(due_ns, not_before), ts, facts)
+
+    def _apply(
+        self, orders: SymbolOrders, request: Request, due_ns: int, ts: int, facts: list[Fact]
+    ) -> None:
+        if type(request) is Order:
+            self._place(orders, request, due_ns, ts, facts)
+        elif type(request) is Amend:
+            self._amend(orders, request, due_ns, ts, facts)
+        else:
+            assert type(request) is Cancel
+            self._cancel(orders, request, due_ns, ts, facts)
+
+    # --- arrival -------------------------------------------------------------------------
+
+    def _place(
+        self, orders: SymbolOrders, order: Order, due_ns: int, ts: int, facts: list[Fact]
+    ) -> None:
+        reason = self._refuse(orders, order)
+        if reason is not None:
+            rejected = self._answers.rejected("order", order.id, order.symbol, due_ns, ts, reason)
+            facts.append(rejected)
+            return
+        qty = to_e12(order.qty)
+        if order.reduce_only:
+            qty = min(qty, abs(self._account.qty(order.symbol)))
+        price = self._limit(orders, order)
+        resting = Resting(order, self._next_number(), price, qty, qty, due_ns, None, None)
+        self._enter(orders, resting, ts, facts)
+
+    def _enter(self, orders: SymbolOrders, resting: Resting, ts: int, facts: list[Fact]) -> None:
+        """An order, new or re-priced, meets the book: take, then rest or cancel the rest."""
+        order = resting.order
+        due_ns = resting.arrived_ns
+        reason = self._unwanted(orders, resting)
+        if reason is not None:
+            facts.append(self._answers.cancelled(resting, due_ns, ts, reason))
+            return
+        rests = order.order_type == "Limit" and order.tif in ("GTC", "PostOnly")
+        if rests:
+            displayed = orders.listing.book.displayed(order.side, resting.price)
+            resting.displayed = displayed or 0
+            ahead = 0 if self._policy.queue == "none" else displayed
+            resting.ahead = resting.ahead_at_arrival = ahead
+        facts.append(self._answers.accepted(resting, ts))
+        if order.tif != "PostOnly":
+            self._matcher.take(orders, resting, ts, facts)
+        if not resting.leaves:
+            return
+        if rests:
+            orders.add(resting)
+        else:
+            reason = "EC_NoImmediateQtyToFill"
+            facts.append(self._answers.cancelled(resting, due_ns, ts, reason))
+
+    def _unwanted(self, orders: SymbolOrders, resting: Resting) -> str | None:
+        """Why a PostOnly or FOK order does not go in, judged on what is available now."""
+        tif = resting.order.tif
+        if tif == "PostOnly" and orders.available(resting):
+            return "EC_PostOnlyWillTakeLiquidity"
+        if tif == "FOK" and orders.available(resting) < resting.leaves:
+            return "EC_CancelForNoFullFill"
+        return None
+
+    def _amend(
+        self, orders: SymbolOrders, amend: Amend, due_ns: int, ts: int, facts: list[Fact]
+    ) -> None:
+        """Less quantity keeps the place in the queue; anything else is a new arrival."""
+        resting = orders.find(amend.order_id)
+        reason = "110001" if resting is None else self._apply_amend(orders, resting, amend)
+        if resting is None or reason is not None:
+            assert reason is not None
+            rejected = self._answers.rejected(
+                "amend", amend.order_id, amend.symbol, due_ns, ts, reason
+            )
+            facts.append(rejected)
+        elif resting in orders.side(resting.order.side):
+            accepted = self._answers.accepted(resting, ts)
+            facts.append(accepted)
+        else:
+            resting.number, resting.arrived_ns = self._next_number(), due_ns
+            resting.traded, resting.erased = 0, []
+            self._enter(orders, resting, ts, facts)
+
+    def _apply_amend(self, orders: SymbolOrders, resting: Resting, amend: Amend) -> str | None:
+        """Change the order, taking it out of its book if it loses its place; or Bybit's code."""
+        rules = orders.listing.rules
+        assert rules is not None
+        price = resting.price if amend.price is None else to_e12(amend.price)
+        qty = resting.qty if amend.qty is None else to_e12(amend.qty)
+        leaves = qty - (resting.qty - resting.leaves)
+        if price <= 0 or price % rules.tick_size or qty % rules.qty_step or leaves <= 0:
+            return "10001"
+        if price != resting.price or qty > resting.qty:
+            orders.remove(resting)
+        resting.price, resting.qty, resting.leaves = price, qty, leaves
+        return None
+
+    def _cancel(
+        self, orders: SymbolOrders, cancel: Cancel, due_ns: int, ts: int, facts: list[Fact]
+    ) -> None:
+        resting = orders.find(cancel.order_id)
+        if resting is None:
+            rejected = self._answers.rejected(
+                "cancel", cancel.order_id, cancel.symbol, due_ns, ts, "110001"
+            )
+            facts.append(rejected)
+            return
+        orders.remove(resting)
+        facts.append(self._answers.cancelled(resting, due_ns, ts, "EC_PerCancelRequest"))
+
+    # --- judgement -------------------------------------------------------------------------
+
+    def _refuse(self, orders: SymbolOrders, order: Order) -> str | None:
+        """Bybit's code for an order it would not take, judged on arrival.
+
+        https://bybit-exchange.github.io/docs/v5/error
+        """
+        rules = orders.listing.rules
+        if rules is None:
+            return "10029"
+        reason = rules.refuse(order)
+        if reason is not None:
+            return reason
+        if len(orders.buys) + len(orders.sells) >= MAX_ACTIVE_ORDERS:
+            return "110020" if rules.is_linear else "170810"
+        held = self._account.qty(order.symbol)
+        opposite = held < 0 if order.side == "Buy" else held > 0
+        if order.reduce_only and not opposite:
+            return "110017"
+        qty = to_e12(order.qty)
+        if not rules.is_linear and order.side == "Sell":
+            offered = sum(resting.leaves for resting in orders.sells)
+            return "170131" if qty + offered > held else None
+        adding = qty - min(qty, abs(held)) if opposite else qty
+        if adding and not self._affordable(orders, order, adding):
+            return "110007" if rules.is_linear else "170131"
+        return None
+
+    def _affordable(self, orders: SymbolOrders, order: Order, qty: E12) -> bool:
+        """Whether free equity covers the initial margin (spot: the whole value)."""
+        listing = orders.listing
+        price = to_e12(order.price) if order.price is not None else listing.value_price
+        value = value_of(price, qty)
+        waiting = sum(
+            value_of(resting.price, resting.leaves)
+            for other in self._symbols.values()
+            for resting in (*other.buys, *other.sells)
+            if not resting.order.reduce_only
+        )
+        account = self._account
+        used = account.margin_used() + account.margin_of(waiting)
+        if listing.symbol.startswith("spot:"):
+            return account.wallet - used >= value
+        return account.equity() - used >= account.margin_of(value)
+
+    def _limit(self, orders: SymbolOrders, order: Order) -> E12:
+        """The worst price an order may trade at; a market order's is bounded from the best."""
+        if order.price is not None:
+            return to_e12(order.price)
+        book = orders.listing.book
+        slippage = self._policy.market_slippage
+        if order.side == "Buy":
+            return book.best_ask * (UNIT + slippage) // UNIT
+        return book.best_bid * (UNIT - slippage) // UNIT
+
+    def _next_number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+
+def _order_id(request: Request) -> int:
+    return request.id if isinstance(request, Order) else request.order_id

@@ -1,0 +1,154 @@
+"""What is known of every symbol: book, rules, ticker, clock, and if the book can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bot.core.book import Book
+from bot.core.events import (
+    E12,
+    BookUpdate,
+    Candle,
+    ClockOffset,
+    Event,
+    Fact,
+    FeedDown,
+    FeedUp,
+    Fees,
+    Instrument,
+    Prediction,
+    Ticker,
+    Trade,
+)
+from bot.core.instrument import UNIT, Rules, to_e12
+
+
+class Listing:
+    """One symbol. ``clock_ns`` is the largest exchange stamp seen in its books and trades."""
+
+    __slots__ = ("book", "candle", "clock_ns", "is_live", "last_price", "mark", "next_funding_ns",
+                 "predictions", "rules", "symbol", "ticker")  # fmt: skip
+
+    def __init__(self, symbol: str) -> None:
+        self.symbol = symbol
+        self.book = Book()
+        self.is_live = False
+        self.clock_ns = 0
+        self.last_price: E12 = 0
+        self.mark: E12 = 0
+        self.next_funding_ns = 0
+        self.rules: Rules | None = None
+        self.ticker: Ticker | None = None
+        self.candle: Candle | None = None
+        self.predictions: dict[str, Prediction] = {}
+
+    @property
+    def mid_e12(self) -> E12:
+        """The middle of the book, else the last trade, else 0."""
+        book = self.book
+        if self.is_live and book.best_bid and book.best_ask:
+            return (book.best_bid + book.best_ask) // 2
+        return self.last_price
+
+    @property
+    def value_price(self) -> E12:
+        """What a position is valued at: the mark, else the mid; 0 if nothing is known."""
+        return self.mark or self.mid_e12
+
+
+class Market:
+    """The listings, changed only by ``apply``."""
+
+    def __init__(self) -> None:
+        self.listings: dict[str, Listing] = {}
+        self.offset_ns = 0
+        self.fees: dict[str, Fees] = {}
+        self._appliers: dict[type, Callable[[Any], Fact | None]] = {
+            BookUpdate: self._book,
+            Trade: self._trade,
+            Ticker: self._ticker,
+            Candle: self._candle,
+            Prediction: self._prediction,
+            Instrument: self._instrument,
+            Fees: self._fees,
+            ClockOffset: self._offset,
+            FeedDown: self._down,
+        }
+
+    def listing(self, symbol: str) -> Listing:
+        """The listing of ``symbol``, made when it is first spoken of."""
+        found = self.listings.get(symbol)
+        if found is None:
+            found = self.listings[symbol] = Listing(symbol)
+        return found
+
+    def apply(self, event: Event, facts: list[Fact]) -> None:
+        """Take in one event. A book found crossed, or whole again, is a fact."""
+        applier = self._appliers.get(type(event))
+        if applier is not None:
+            fact = applier(event)
+            if fact is not None:
+                facts.append(fact)
+
+    def _book(self, event: BookUpdate) -> Fact | None:
+        listing = self.listings.get(event.symbol) or self.listing(event.symbol)
+        if event.exchange_ts > listing.clock_ns:
+            listing.clock_ns = event.exchange_ts
+        if not listing.is_live and not event.snapshot:
+            return None
+        listing.book.apply(event)
+        if listing.book.is_crossed:
+            if not listing.is_live:
+                return None
+            listing.is_live = False
+            return FeedDown(event.ts, event.symbol, "best bid above best ask", event.exchange_ts)
+        if listing.is_live:
+            return None
+        listing.is_live = True
+        return FeedUp(event.ts, event.symbol, event.exchange_ts)
+
+    def _trade(self, event: Trade) -> None:
+        listing = self.listings.get(event.symbol) or self.listing(event.symbol)
+        if event.exchange_ts > listing.clock_ns:
+            listing.clock_ns = event.exchange_ts
+        listing.last_price = event.price
+
+    def _ticker(self, event: Ticker) -> None:
+        listing = self.listing(event.symbol)
+        listing.ticker = event
+        if event.next_funding_ts and event.funding_rate is not None:
+            listing.next_funding_ns = event.next_funding_ts
+        if event.mark is not None:
+            listing.mark = to_e12(event.mark)
+
+    def _candle(self, event: Candle) -> None:
+        listing = self.listing(event.symbol)
+        listing.candle = event
+        if not listing.last_price:
+            listing.last_price = to_e12(event.close)
+
+    def _prediction(self, event: Prediction) -> None:
+        self.listing(event.symbol).predictions[event.model] = event
+
+    def _instrument(self, event: Instrument) -> None:
+        self.listing(event.symbol).rules = Rules(event)
+
+    def _fees(self, event: Fees) -> None:
+        self.fees[event.category] = event
+
+    def _offset(self, event: ClockOffset) -> None:
+        self.offset_ns = event.offset_ns
+
+    def _down(self, event: FeedDown) -> None:
+        self.listing(event.symbol).is_live = False
+
+    def mid(self, symbol: str) -> float | None:
+        """The middle of a trusted book as a float, or None."""
+        listing = self.listings.get(symbol)
+        if listing is None or not listing.is_live:
+            return None
+        book = listing.book
+        if not (book.best_bid and book.best_ask):
+            return None
+        return (book.best_bid + book.best_ask) / (2 * UNIT)

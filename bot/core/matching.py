@@ -1,0 +1,184 @@
+"""Fills: resting orders against trades and books, takers against what is displayed.
+
+The rules are the paper exchange's whole claim to honesty; ``bot scenarios`` shows each of them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from bot.core.account import Account
+from bot.core.answers import Answers
+from bot.core.events import E12, BookUpdate, Fact, Fill, Trade
+from bot.core.instrument import UNIT, amount, to_decimal, to_e12
+from bot.core.latency import Latency
+from bot.core.market import Market
+from bot.core.orders import SymbolOrders
+from bot.core.queue import QueuePolicy, Resting, after_book, after_trade
+
+Cause: TypeAlias = Literal["take", "queue", "through", "cross"]
+
+
+class FillPolicy(Struct, frozen=True):
+    """Which of the honest ways to guess what the public data does not say."""
+
+    queue: QueuePolicy = "conservative"
+    through: Literal["traded", "full"] = "traded"
+    queue_power: int = 3
+    order_latency: Latency = Latency()
+    response_latency: Latency = Latency()
+    market_slippage: E12 = UNIT // 20
+
+
+class Happening(Struct, frozen=True, gc=False):
+    """What causes fills: the causing event's ``seq``, exchange time, and the step's local time."""
+
+    cause: Cause
+    seq: int
+    exchange_ts: int
+    ts: int
+
+
+class Matcher:
+    """Turns market events and arriving orders into fills, and books them on the account."""
+
+    def __init__(
+        self, market: Market, account: Account, policy: FillPolicy, answers: Answers
+    ) -> None:
+        self._market = market
+        self._account = account
+        self._policy = policy
+        self._answers = answers
+        self._fills = 0
+
+    def on_trade(self, orders: SymbolOrders, event: Trade, facts: list[Fact]) -> None:
+        """Price first, then arrival. A lot that fills one order is gone for the next."""
+        remaining = event.qty
+        book_seq = orders.listing.book.seq
+        conserved = self._policy.through == "traded"
+        for resting in tuple(orders.buys if event.side == "Sell" else orders.sells):
+            if resting.price == event.price:
+                cause: Cause = "queue"
+                qty = after_trade(resting, remaining, event.seq, book_seq)
+            elif (resting.price > event.price) == (event.side == "Sell"):
+                cause = "through"
+                qty = remaining if conserved else resting.leaves
+            else:
+                break
+            if event.exchange_ts < resting.arrived_ns:
+                continue  # It happened before the order was there.
+            if cause == "through":
+                resting.ahead = 0
+            happening = Happening(cause, event.seq, event.exchange_ts, event.ts)
+            filled = self._fill(orders, resting, resting.price, qty, happening, facts)
+            if conserved or cause == "queue":
+                remaining -= filled
+
+    def on_book(self, orders: SymbolOrders, event: BookUpdate, facts: list[Fact]) -> None:
+        """Update the queues, then fill what the book meets or crosses."""
+        book = orders.listing.book
+        policy = self._policy
+        for resting in (*orders.buys, *orders.sells):
+            displayed = book.displayed(resting.order.side, resting.price)
+            if displayed is not None:
+                after_book(resting, displayed, event.seq, policy.queue, policy.queue_power)
+        if orders.buys and book.best_ask and orders.buys[0].price >= book.best_ask:
+            self._cross(orders, orders.buys, event, facts)
+        if orders.sells and book.best_bid and orders.sells[0].price <= book.best_bid:
+            self._cross(orders, orders.sells, event, facts)
+
+    def take(self, orders: SymbolOrders, resting: Resting, ts: int, facts: list[Fact]) -> None:
+        """Walk the other side, best price first, through what is available."""
+        happening = Happening("take", orders.listing.book.seq, resting.arrived_ns, ts)
+        for price, qty in orders.offers(resting):
+            filled = self._fill(orders, resting, price, qty, happening, facts)
+            orders.take(resting, price, filled)
+            if not resting.leaves:
+                return
+
+    def _cross(
+        self, orders: SymbolOrders, side: list[Resting], event: BookUpdate, facts: list[Fact]
+    ) -> None:
+        """Displayed lots that meet our price fill us once, at our price."""
+        happening = Happening("cross", event.seq, event.exchange_ts, event.ts)
+        for resting in tuple(side):
+            offers = orders.offers(resting)
+            qty = sum(offered for _, offered in offers)
+            filled = self._fill(orders, resting, resting.price, qty, happening, facts)
+            for price, offered in offers:
+                part = min(filled, offered)
+                orders.take(resting, price, part)
+                filled -= part
+
+    def _fill(
+        self,
+        orders: SymbolOrders,
+        resting: Resting,
+        price: E12,
+        qty: E12,
+        happening: Happening,
+        facts: list[Fact],
+    ) -> E12:
+        """Execute up to ``qty``; returns what was filled. A filled order leaves its book."""
+        order = resting.order
+        qty = min(qty, resting.leaves)
+        if order.reduce_only:
+            held = self._account.qty(order.symbol)
+            qty = min(qty, max(0, -held if order.side == "Buy" else held))
+        if qty <= 0:
+            return 0
+        maker = happening.cause != "take"
+        fees = self._market.fees[order.symbol.partition(":")[0]]
+        rate = to_e12(fees.maker_rate if maker else fees.taker_rate)
+        settled = self._account.settle(orders.listing, order.side, price, qty, rate)
+        resting.leaves -= qty
+        self._fills += 1
+        facts.append(
+            Fill(
+                ts=happening.ts,
+                exchange_ts=happening.exchange_ts,
+                answer_ts=self._answers.heard_ns(order.id, happening.exchange_ts),
+                id=self._fills,
+                order_id=order.id,
+                strategy=order.strategy,
+                symbol=order.symbol,
+                side=order.side,
+                price=to_decimal(price),
+                qty=to_decimal(qty),
+                maker=maker,
+                fee=amount(settled.fee),
+                fee_coin=settled.fee_coin,
+                cause=happening.cause,
+                cause_seq=happening.seq,
+                ahead_at_arrival=(
+                    None
+                    if resting.ahead_at_arrival is None
+                    else to_decimal(resting.ahead_at_arrival)
+                ),
+                leaves=to_decimal(resting.leaves),
+                policy=self._policy.queue,
+                realized_pnl=amount(settled.realized),
+                position=to_decimal(settled.position),
+            )
+        )
+        if maker and not resting.leaves:
+            orders.remove(resting)
+        self._drop_reduce_only(orders, happening, facts)
+        return qty
+
+    def _drop_reduce_only(
+        self, orders: SymbolOrders, happening: Happening, facts: list[Fact]
+    ) -> None:
+        """A reduce-only order with nothing left to reduce is cancelled by the venue."""
+        held = self._account.qty(orders.listing.symbol)
+        for resting in (*orders.buys, *orders.sells):
+            reduces = held < 0 if resting.order.side == "Buy" else held > 0
+            if resting.order.reduce_only and not reduces:
+                orders.remove(resting)
+                reason = "CancelByReduceOnly"
+                cancelled = self._answers.cancelled(
+                    resting, happening.exchange_ts, happening.ts, reason
+                )
+                facts.append(cancelled)

@@ -1,0 +1,101 @@
+"""What we have at the venue for one symbol, and what the book still offers beyond what we took.
+
+"Taken stays taken": a displayed lot that has filled us does not fill us again, although the
+venue, which knows nothing of us, goes on displaying it.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from typing import TypeAlias
+
+from bot.core.events import E12, Amend, Cancel, Order, Side
+from bot.core.market import Listing
+from bot.core.queue import Resting
+
+Request: TypeAlias = Order | Amend | Cancel
+
+
+class SymbolOrders:
+    """Requests on their way by due time, and resting orders by priority: price, then arrival."""
+
+    __slots__ = ("buys", "listing", "pending", "sells", "taken_asks", "taken_bids")
+
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+        self.pending: list[tuple[int, int, Request]] = []
+        self.buys: list[Resting] = []
+        self.sells: list[Resting] = []
+        self.taken_bids: dict[E12, E12] = {}
+        self.taken_asks: dict[E12, E12] = {}
+
+    # --- our orders ------------------------------------------------------------------------
+
+    def side(self, side: Side) -> list[Resting]:
+        return self.buys if side == "Buy" else self.sells
+
+    def find(self, order_id: int) -> Resting | None:
+        for resting in (*self.buys, *self.sells):
+            if resting.order.id == order_id:
+                return resting
+        return None
+
+    def add(self, resting: Resting) -> None:
+        insort(self.side(resting.order.side), resting, key=_priority)
+
+    def remove(self, resting: Resting) -> None:
+        self.side(resting.order.side).remove(resting)
+
+    # --- what the other side offers ----------------------------------------------------------
+
+    def available(self, resting: Resting) -> E12:
+        """What the other side shows up to our price, less what we have taken of it."""
+        levels, taken = self._opposite(resting.order.side)
+        return sum(max(0, levels[price] - taken.get(price, 0)) for price in self._reach(resting))
+
+    def offers(self, resting: Resting) -> list[tuple[E12, E12]]:
+        """(price, available quantity) that our limit reaches, best price first."""
+        levels, taken = self._opposite(resting.order.side)
+        offered = ((price, levels[price] - taken.get(price, 0)) for price in self._reach(resting))
+        return [(price, qty) for price, qty in offered if qty > 0]
+
+    def take(self, resting: Resting, price: E12, qty: E12) -> None:
+        """Mark ``qty`` of the other side's level at ``price`` as taken by us."""
+        taken = self._opposite(resting.order.side)[1]
+        taken[price] = taken.get(price, 0) + qty
+
+    def forget_gone(self) -> None:
+        """Taken lots cannot exceed what is displayed; an unseen level keeps its mark."""
+        book = self.listing.book
+        sides: tuple[tuple[Side, dict[E12, E12]], ...] = (
+            ("Buy", self.taken_bids),
+            ("Sell", self.taken_asks),
+        )
+        for side, taken in sides:
+            for price, qty in tuple(taken.items()):
+                displayed = book.displayed(side, price)
+                if displayed == 0:
+                    del taken[price]
+                elif displayed is not None and displayed < qty:
+                    taken[price] = displayed
+
+    def _opposite(self, side: Side) -> tuple[dict[E12, E12], dict[E12, E12]]:
+        book = self.listing.book
+        return (book.asks, self.taken_asks) if side == "Buy" else (book.bids, self.taken_bids)
+
+    def _reach(self, resting: Resting) -> list[E12]:
+        """The other side's prices that our limit reaches, best first."""
+        book = self.listing.book
+        limit = resting.price
+        if resting.order.side == "Buy":
+            if not book.best_ask or book.best_ask > limit:
+                return []
+            return sorted(price for price in book.asks if price <= limit)
+        if book.best_bid < limit or not book.best_bid:
+            return []
+        return sorted((price for price in book.bids if price >= limit), reverse=True)
+
+
+def _priority(resting: Resting) -> tuple[E12, int]:
+    price = resting.price
+    return (-price if resting.order.side == "Buy" else price, resting.number)

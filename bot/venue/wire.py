@@ -1,0 +1,335 @@
+"""Bybit v5 public streams: frames in, events out. Knows no socket and no clock.
+
+Fields are found by key, never by position: key order differs between topics and categories.
+A frame that cannot be read is counted and named, never raised.
+
+https://bybit-exchange.github.io/docs/v5/ws/connect and the pages of each topic beside it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from bot.core.events import (
+    BookUpdate,
+    Candle,
+    Connected,
+    Disconnected,
+    Event,
+    FeedDown,
+    FeedUp,
+    Frame,
+    Input,
+    Side,
+    Ticker,
+    Trade,
+)
+from bot.core.instrument import E12_OF_TEXT, NumberError
+
+DEPTHS = (1, 50, 200, 1000)
+_MS = 1_000_000
+_PROBLEMS_KEPT = 100
+
+
+class Problem(Struct, frozen=True):
+    """A frame that was skipped, in one line."""
+
+    ts: int
+    conn: str
+    kind: Literal["malformed", "unknown topic", "refused", "no connection"]
+    text: str
+
+
+# --- What Bybit writes ----------------------------------------------------------------------
+
+
+class _Envelope(Struct, gc=False):
+    topic: str = ""
+    type: str = ""
+    ts: int = 0
+    cts: int = 0
+    data: Raw = Raw(b"null")
+    op: str = ""
+    success: bool | None = None
+    ret_msg: str = ""
+
+
+class _Book(Struct, gc=False):
+    b: list[tuple[str, str]]
+    a: list[tuple[str, str]]
+    u: int
+    seq: int
+
+
+class _Trade(Struct, gc=False):
+    T: int
+    S: Side
+    v: str
+    p: str
+    seq: int = 0
+    BT: bool = False
+    RPI: bool = False
+
+
+class _Ticker(Struct, gc=False, rename="camel"):
+    last_price: str = ""
+    mark_price: str = ""
+    index_price: str = ""
+    funding_rate: str = ""
+    next_funding_time: str = ""
+    open_interest: str = ""
+
+
+class _Kline(Struct, gc=False):
+    start: int
+    end: int
+    interval: str
+    open: str
+    close: str
+    high: str
+    low: str
+    volume: str
+    turnover: str
+    confirm: bool
+
+
+_envelope = msgspec.json.Decoder(_Envelope).decode
+_book = msgspec.json.Decoder(_Book).decode
+_trades = msgspec.json.Decoder(list[_Trade]).decode
+_ticker = msgspec.json.Decoder(_Ticker).decode
+_klines = msgspec.json.Decoder(list[_Kline]).decode
+
+
+# --- Topics -----------------------------------------------------------------------------------
+
+
+class _Topic:
+    """One subscribed stream: how to read it, and what must be remembered to do so."""
+
+    __slots__ = ("depth", "is_live", "kind", "symbol", "ticker", "u")
+
+    def __init__(self, kind: str, symbol: str, depth: int) -> None:
+        self.kind = kind
+        self.symbol = symbol
+        self.depth = depth
+        self.is_live = False
+        self.u = 0
+        self.ticker: Ticker | None = None
+
+
+def _parse_topic(text: str, category: str) -> _Topic | None:
+    """``orderbook.50.BTCUSDT``, ``publicTrade.X``, ``tickers.X``, ``kline.1.X``; None otherwise."""
+    match text.split("."):
+        case ["orderbook", depth, name] if depth.isdigit() and int(depth) in DEPTHS and name:
+            return _Topic("orderbook", f"{category}:{name}", int(depth))
+        case ["publicTrade" | "tickers" as kind, name] if name:
+            return _Topic(kind, f"{category}:{name}", 0)
+        case ["kline", interval, name] if interval and name:
+            return _Topic("kline", f"{category}:{name}", 0)
+        case _:
+            return None
+
+
+class Codec:
+    """Translates the inputs of every connection. One codec serves a whole run.
+
+    ``counts`` has the frames by kind; ``problems`` the last skipped frames, for whoever logs.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.problems: deque[Problem] = deque(maxlen=_PROBLEMS_KEPT)
+        self._categories: dict[str, str] = {}
+        self._topics: dict[str, dict[str, _Topic]] = {}
+
+    def decode(self, item: Input) -> list[Event]:
+        """The events of one input, in order. What is an event already passes through."""
+        if type(item) is Frame:
+            return self._frame(item)
+        if isinstance(item, Connected):
+            self._categories[item.conn] = item.category
+            return self._drop_connection(item.conn, item.ts, "reconnected")
+        if isinstance(item, Disconnected):
+            return self._drop_connection(item.conn, item.ts, item.reason)
+        assert not isinstance(item, Frame)
+        return [item]
+
+    def book_topic(self, symbol: str) -> str | None:
+        """The order-book topic of ``symbol``, for a resubscribe."""
+        for topics in self._topics.values():
+            for text, topic in topics.items():
+                if topic.symbol == symbol and topic.kind == "orderbook":
+                    return text
+        return None
+
+    def _drop_connection(self, conn: str, ts: int, reason: str) -> list[Event]:
+        """Every live book of a connection is unknown from here on."""
+        topics = self._topics.get(conn, {}).values()
+        events: list[Event] = [FeedDown(ts, topic.symbol, reason) for topic in topics
+                               if topic.kind == "orderbook" and topic.is_live]  # fmt: skip
+        self._topics[conn] = {}
+        return events
+
+    def _frame(self, frame: Frame) -> list[Event]:
+        self.counts["frames"] += 1
+        topics = self._topics.get(frame.conn)
+        if topics is None:
+            return self._skip(frame, "no connection", "a frame before its connection opened")
+        try:
+            envelope = _envelope(frame.data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return self._skip(frame, "malformed", _quote(frame, error))
+        text = envelope.topic
+        if not text:
+            return self._control(frame, envelope)
+        topic = topics.get(text)
+        if topic is None:
+            topic = _parse_topic(text, self._categories[frame.conn])
+            if topic is None:
+                return self._skip(frame, "unknown topic", f"{text[:80]!r}")
+            topics[text] = topic
+        try:
+            if topic.kind == "orderbook":
+                return self._book(frame.ts, topic, envelope)
+            if topic.kind == "publicTrade":
+                return self._trades(frame.ts, topic, envelope)
+            if topic.kind == "tickers":
+                return self._ticker(frame.ts, topic, envelope)
+            return self._klines(frame.ts, topic, envelope)
+        except (msgspec.DecodeError, UnicodeDecodeError, NumberError, InvalidOperation) as error:
+            self._skip(frame, "malformed", f"{text}: {_quote(frame, error)}")
+            return self._lose(frame.ts, topic, "a frame could not be read")
+
+    def _lose(self, ts: int, topic: _Topic, reason: str) -> list[Event]:
+        """An order-book delta is missing: the book is unknown until the next snapshot."""
+        if topic.kind != "orderbook" or not topic.is_live:
+            return []
+        topic.is_live = False
+        return [FeedDown(ts, topic.symbol, reason)]
+
+    def _control(self, frame: Frame, envelope: _Envelope) -> list[Event]:
+        """Acks, pongs and errors move nothing; a refusal is a problem."""
+        if not envelope.op and envelope.success is None:
+            return self._skip(frame, "malformed", _quote(frame, "neither a topic nor an answer"))
+        self.counts["control"] += 1
+        if envelope.success is False:
+            return self._skip(frame, "refused", envelope.ret_msg[:200])
+        return []
+
+    def _skip(self, frame: Frame, kind: Any, text: str) -> list[Event]:
+        self.counts[kind] += 1
+        self.problems.append(Problem(frame.ts, frame.conn, kind, text))
+        return []
+
+    # --- the topics' data ----------------------------------------------------------------------
+
+    def _book(self, ts: int, topic: _Topic, envelope: _Envelope) -> list[Event]:
+        data = _book(envelope.data)
+        is_snapshot = envelope.type == "snapshot" or data.u == 1
+        if is_snapshot:
+            events: list[Event] = [] if topic.is_live else [FeedUp(ts, topic.symbol)]
+        elif not topic.is_live:
+            self.counts["before snapshot"] += 1
+            return []
+        elif data.u != topic.u + 1:
+            if data.u <= topic.u:
+                self.counts["duplicate"] += 1
+                return []
+            return self._lose(ts, topic, f"gap in u: {data.u} after {topic.u}")
+        else:
+            events = []
+        number = E12_OF_TEXT
+        update = BookUpdate(
+            ts,
+            (envelope.cts or envelope.ts) * _MS,
+            topic.symbol,
+            topic.depth,
+            data.u,
+            data.seq,
+            is_snapshot,
+            [(number[price], number[qty]) for price, qty in data.b],
+            [(number[price], number[qty]) for price, qty in data.a],
+        )
+        topic.is_live = True
+        topic.u = data.u
+        events.append(update)
+        return events
+
+    def _trades(self, ts: int, topic: _Topic, envelope: _Envelope) -> list[Event]:
+        symbol = topic.symbol
+        number = E12_OF_TEXT
+        return [
+            Trade(ts, t.T * _MS, symbol, t.seq, t.S, number[t.p], number[t.v], t.BT, t.RPI)
+            for t in _trades(envelope.data)
+        ]
+
+    def _ticker(self, ts: int, topic: _Topic, envelope: _Envelope) -> list[Event]:
+        """Linear tickers come as deltas: a key that is absent is unchanged."""
+        data = _ticker(envelope.data)
+        last = topic.ticker
+        if last is None or envelope.type == "snapshot":
+            last = Ticker(0, 0, topic.symbol)
+        funding_ts = int(data.next_funding_time) * _MS if data.next_funding_time else None
+        merged = Ticker(
+            ts,
+            envelope.ts * _MS,
+            topic.symbol,
+            _number(data.last_price) or last.last,
+            _number(data.mark_price) or last.mark,
+            _number(data.index_price) or last.index,
+            _rate(data.funding_rate, last.funding_rate),
+            funding_ts or last.next_funding_ts,
+            _rate(data.open_interest, last.open_interest),
+        )
+        topic.ticker = merged
+        return [merged] if _says_more(merged, last) else []
+
+    def _klines(self, ts: int, topic: _Topic, envelope: _Envelope) -> list[Event]:
+        """Only a closed bar (``confirm``) is a candle; its stamp is its close."""
+        return [
+            Candle(
+                ts, (k.end + 1) * _MS, topic.symbol, k.interval, k.start * _MS, _decimal(k.open),
+                _decimal(k.high), _decimal(k.low), _decimal(k.close), _decimal(k.volume),
+                _decimal(k.turnover),
+            )
+            for k in _klines(envelope.data)
+            if k.confirm
+        ]  # fmt: skip
+
+
+def _decimal(text: str) -> Decimal:
+    """A finite number. Raises NumberError or InvalidOperation."""
+    number = Decimal(text)
+    if not number.is_finite():
+        raise NumberError(f"not a finite number: {text!r}")
+    return number
+
+
+def _number(text: str) -> Decimal | None:
+    """A positive price; "" and 0 mean that there is none."""
+    return (_decimal(text) or None) if text else None
+
+
+def _rate(text: str, last: Decimal | None) -> Decimal | None:
+    return _decimal(text) if text else last
+
+
+def _says_more(new: Ticker, old: Ticker) -> bool:
+    """Most ticker deltas only move the best bid and ask, which the book tells better."""
+    return (
+        new.last != old.last
+        or new.mark != old.mark
+        or new.index != old.index
+        or new.funding_rate != old.funding_rate
+        or new.next_funding_ts != old.next_funding_ts
+        or new.open_interest != old.open_interest
+    )
+
+
+def _quote(frame: Frame, cause: object) -> str:
+    return f"{cause}: {frame.data[:80]!r}"
