@@ -17,7 +17,7 @@ class State(Struct):
 
 
 class MarketMaker:
-    """Two PostOnly quotes of ``notional`` USDT, ``half_spread`` (a fraction of the price) from fair.
+    """Two PostOnly quotes of ``notional`` USDT, a fraction ``half_spread`` away from fair.
 
     Fair is the mid, moved by ``lean`` times the model's expected return, and by up to
     ``half_spread`` against an inventory of ``max_inventory`` USDT; at that inventory the side
