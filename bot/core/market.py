@@ -28,12 +28,13 @@ class Listing:
     """One symbol. ``clock_ns`` is the largest exchange stamp seen in its books and trades."""
 
     __slots__ = ("book", "candle", "clock_ns", "is_live", "last_price", "mark", "next_funding_ns",
-                 "predictions", "rules", "symbol", "ticker")  # fmt: skip
+                 "predictions", "rules", "symbol", "ticker", "was_crossed")  # fmt: skip
 
     def __init__(self, symbol: str) -> None:
         self.symbol = symbol
         self.book = Book()
         self.is_live = False
+        self.was_crossed = False
         self.clock_ns = 0
         self.last_price: E12 = 0
         self.mark: E12 = 0
@@ -101,11 +102,12 @@ class Market:
         if listing.book.is_crossed:
             if not listing.is_live:
                 return None
-            listing.is_live = False
+            listing.is_live, listing.was_crossed = False, True
             return FeedDown(event.ts, event.symbol, "best bid above best ask", event.exchange_ts)
-        if listing.is_live:
-            return None
         listing.is_live = True
+        if not listing.was_crossed:
+            return None
+        listing.was_crossed = False
         return FeedUp(event.ts, event.symbol, event.exchange_ts)
 
     def _trade(self, event: Trade) -> None:
@@ -141,7 +143,8 @@ class Market:
         self.offset_ns = event.offset_ns
 
     def _down(self, event: FeedDown) -> None:
-        self.listing(event.symbol).is_live = False
+        listing = self.listing(event.symbol)
+        listing.is_live = listing.was_crossed = False
 
     def mid(self, symbol: str) -> float | None:
         """The middle of a trusted book as a float, or None."""

@@ -1,0 +1,157 @@
+"""The path of one message, the same for paper, replay and backtest: input, events, step, facts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Protocol
+
+from bot.core.engine import Engine
+from bot.core.events import (
+    Event,
+    Fact,
+    FeedDown,
+    FeedUp,
+    Fill,
+    Frame,
+    Input,
+    Order,
+    Prediction,
+    Tick,
+)
+from bot.core.instrument import amount
+from bot.ledger.digest import FactDigest
+from bot.venue.wire import Codec
+
+EQUITY_EVERY_NS = 10 * 10**9
+
+
+class Sink(Protocol):
+    """Where facts go: the ledger's writer, or ``Memory``."""
+
+    def add(self, position: int, event: Event | None, facts: Sequence[Fact]) -> None: ...
+
+    def add_equity(self, position: int, ts: int, equity: Decimal, wallet: Decimal) -> None: ...
+
+
+class Memory:
+    """A sink that keeps nothing but the digest."""
+
+    def __init__(self) -> None:
+        self.digest = FactDigest()
+
+    def add(self, position: int, event: Event | None, facts: Sequence[Fact]) -> None:
+        del position, event
+        for fact in facts:
+            self.digest.update(fact)
+
+    def add_equity(self, position: int, ts: int, equity: Decimal, wallet: Decimal) -> None:
+        """Keep nothing."""
+
+
+class Watcher(Protocol):
+    """Sees every step after it was taken: the inference worker, the feed's repair, a CSV."""
+
+    def __call__(self, position: int, event: Event, facts: Sequence[Fact]) -> None: ...
+
+
+class Run:
+    """One run being made. ``take`` is the only way in; ``position`` counts the inputs taken."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        sink: Sink,
+        watchers: Sequence[Watcher] = (),
+        *,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.codec = Codec()
+        self.position = 0
+        self.counts: Counter[str] = Counter()
+        self.untrained: set[str] = set()
+        self._sink = sink
+        self._watchers = tuple(watchers)
+        self._warn = warn
+        self._was_live: set[str] = set()
+        self._equity_due_ns = 0
+
+    def take(self, item: Input) -> None:
+        """Everything that follows from one input."""
+        position = self.position
+        self.position = position + 1
+        if type(item) is Frame:
+            self.counts["frames"] += 1
+        for event in self.codec.decode(item):
+            facts = self.engine.step(event)
+            self.counts["events"] += 1
+            self._record(position, event, facts)
+        if self.codec.problems and self._warn is not None:
+            self._tell_problems(self._warn)
+
+    def finish(self) -> None:
+        """The input has ended: what still travels arrives, and the last equity is kept."""
+        facts = self.engine.finish()
+        last = max(0, self.position - 1)
+        if facts:
+            self._count_facts(facts)
+            self._sink.add(last, None, facts)
+        if self._equity_due_ns:
+            self._keep_equity(last, self._equity_due_ns - EQUITY_EVERY_NS + 1)
+
+    def _record(self, position: int, event: Event, facts: list[Fact]) -> None:
+        if facts:
+            self._count_facts(facts)
+        if type(event) is FeedDown:
+            self._down(event.symbol)
+        elif type(event) is FeedUp:
+            self._was_live.add(event.symbol)
+        elif type(event) is Prediction:
+            self.counts["predictions"] += 1
+            if not event.trained:
+                self.untrained.add(event.model)
+        self._sink.add(position, event, facts)
+        if type(event) is Tick and event.ts >= self._equity_due_ns:
+            self._equity_due_ns = event.ts + EQUITY_EVERY_NS
+            self._keep_equity(position, event.ts)
+        for watcher in self._watchers:
+            watcher(position, event, facts)
+
+    def _count_facts(self, facts: list[Fact]) -> None:
+        counts = self.counts
+        counts["facts"] += len(facts)
+        for fact in facts:
+            if type(fact) is Order:
+                counts["orders"] += 1
+            elif type(fact) is Fill:
+                counts["fills"] += 1
+            elif type(fact) is FeedDown:
+                self._down(fact.symbol)
+
+    def _down(self, symbol: str) -> None:
+        """A gap counts once the symbol has been live."""
+        if symbol in self._was_live:
+            self.counts["gaps"] += 1
+
+    def _keep_equity(self, position: int, ts: int) -> None:
+        account = self.engine.account
+        self._sink.add_equity(position, ts, amount(account.equity()), amount(account.wallet))
+
+    def _tell_problems(self, warn: Callable[[str], None]) -> None:
+        problems = self.codec.problems
+        while problems:
+            problem = problems.popleft()
+            warn(f"{problem.conn}: skipped a frame ({problem.kind}): {problem.text}")
+
+
+def money(run: Run) -> dict[str, Decimal]:
+    """The money of a run, exact, in USDT."""
+    account = run.engine.account
+    return {
+        "realized_pnl": amount(account.realized),
+        "fees": amount(account.fees),
+        "funding": amount(account.funding),
+        "equity": amount(account.equity()),
+    }
