@@ -72,6 +72,7 @@ class Exchange(Section):
     order_latency_ms: float = Field(20.0, ge=0)
     response_latency_ms: float = Field(10.0, ge=0)
     latency_jitter_ms: float = Field(5.0, ge=0)
+    queue_power: int = Field(3, ge=1, le=10)
     market_slippage: Annotated[Decimal, Field(gt=0, lt=1)] = Decimal("0.05")
     seed: int = 1
     fees: FeeTable = FeeTable()

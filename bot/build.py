@@ -1,0 +1,116 @@
+"""Settings to the objects that decide: strategies, policy, limits, engine. No I/O but imports."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Sequence
+
+import msgspec
+
+from bot.config import Settings, StrategyUse
+from bot.core.engine import Engine
+from bot.core.events import Event, Fees
+from bot.core.instrument import to_e8, to_e12
+from bot.core.latency import Latency
+from bot.core.matching import FillPolicy
+from bot.core.risk import RiskLimits
+from bot.core.strategy import Strategy
+
+_NS_PER_MS = 1e6
+_RESPONSE_SEED = 1_000_003
+"""Answers draw their latency independently of requests."""
+
+
+class StrategyError(Exception):
+    """A strategy cannot be loaded; the text names it and says what to change."""
+
+
+def engine(settings: Settings) -> Engine:
+    """The engine that the settings describe. Raises StrategyError."""
+    risk = settings.risk
+    return Engine(
+        strategies(settings),
+        usdt=to_e8(settings.account.usdt),
+        leverage=to_e12(settings.account.leverage),
+        policy=policy(settings),
+        limits=RiskLimits(
+            max_position_notional=to_e8(risk.max_position_notional),
+            max_order_notional=to_e8(risk.max_order_notional),
+            max_daily_loss=to_e8(risk.max_daily_loss),
+            max_orders_per_s=risk.max_orders_per_s,
+            max_open_orders=risk.max_open_orders,
+        ),
+    )
+
+
+def policy(settings: Settings) -> FillPolicy:
+    exchange = settings.exchange
+    jitter_ns = round(exchange.latency_jitter_ms * _NS_PER_MS)
+    order_ns = round(exchange.order_latency_ms * _NS_PER_MS)
+    response_ns = round(exchange.response_latency_ms * _NS_PER_MS)
+    return FillPolicy(
+        queue=exchange.queue,
+        through=exchange.through,
+        queue_power=exchange.queue_power,
+        order_latency=Latency(order_ns, jitter_ns, exchange.seed),
+        response_latency=Latency(response_ns, jitter_ns, exchange.seed + _RESPONSE_SEED),
+        market_slippage=to_e12(exchange.market_slippage),
+    )
+
+
+def fees(settings: Settings, ts: int) -> list[Event]:
+    """The configured fee tiers as events."""
+    table = settings.exchange.fees
+    return [
+        Fees(ts, category, rates.maker_rate, rates.taker_rate)
+        for category, rates in (("linear", table.linear), ("spot", table.spot))
+    ]
+
+
+def strategies(settings: Settings) -> list[tuple[str, tuple[str, ...], Strategy]]:
+    """Every configured strategy, by name. Raises StrategyError."""
+    loaded: list[tuple[str, tuple[str, ...], Strategy]] = []
+    for use in settings.strategies:
+        name = use.name or use.use.rpartition(".")[2]
+        if any(name == other for other, _, _ in loaded):
+            raise StrategyError(f"two strategies are called {name!r}: give one another `name`")
+        symbols = use.symbols or settings.symbols
+        unknown = sorted(set(symbols) - set(settings.symbols))
+        if unknown:
+            raise StrategyError(f"{name}: {', '.join(unknown)} not among `symbols` of the config")
+        loaded.append((name, symbols, _load(use, symbols)))
+    return loaded
+
+
+def _load(use: StrategyUse, symbols: Sequence[str]) -> Strategy:
+    module_name, _, class_name = use.use.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise StrategyError(
+            f"strategy {use.use!r}: no module {error.name!r} here or on the Python path"
+        ) from error
+    kind = getattr(module, class_name, None)
+    if not inspect.isclass(kind) or not callable(getattr(kind, "on_event", None)):
+        raise StrategyError(f"strategy {use.use!r}: {class_name} is not a class with `on_event`")
+    try:
+        strategy: Strategy = kind(tuple(symbols), **use.params)
+    except TypeError as error:
+        accepted = ", ".join(list(inspect.signature(kind).parameters)[1:]) or "none"
+        raise StrategyError(f"strategy {use.use!r}: {error}; params: {accepted}") from error
+    _require_saveable(use.use, strategy)
+    return strategy
+
+
+def _require_saveable(name: str, strategy: Strategy) -> None:
+    """A run is resumed from what can be saved, so a strategy keeps all it knows in ``state``."""
+    if not hasattr(strategy, "state"):
+        raise StrategyError(f"strategy {name!r}: has no `state` (None, if it remembers nothing)")
+    state = strategy.state
+    try:
+        same = msgspec.json.decode(msgspec.json.encode(state), type=type(state))
+    except (TypeError, msgspec.MsgspecError) as error:
+        raise StrategyError(f"strategy {name!r}: `state` cannot be saved: {error}") from error
+    if same != state:
+        raise StrategyError(f"strategy {name!r}: `state` is not the same after saving: {state!r}")

@@ -1,0 +1,106 @@
+"""Settings to the models and their worker. Importing this loads torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bot.config import Model, Settings
+from bot.core.events import Prediction
+from bot.kvcache import KVCacheManager
+from bot.model import (
+    ANALYZER,
+    BOOK_TOKENS,
+    CANDLE_TOKENS,
+    PREDICTOR,
+    Checkpoint,
+    Forecaster,
+    RealTimePricePredictor,
+    StreamingOrderBookAnalyzer,
+    Worker,
+    analyzer_config,
+    load,
+    predictor_config,
+    seeded,
+)
+
+_MIB = 1 << 20
+
+
+def checkpoints(settings: Settings) -> dict[str, Checkpoint]:
+    """The models in use by role: their files', else untrained ones from their seeds.
+
+    Raises CheckpointError.
+    """
+    models = settings.models
+    interval = settings.feed.interval
+    found: dict[str, Checkpoint] = {}
+    if models.predictor.enabled:
+        config = predictor_config(interval=interval, window=models.predictor.window)
+        found[PREDICTOR] = _given(models.predictor) or seeded(
+            config, models.predictor.seed, name=PREDICTOR, tokens=CANDLE_TOKENS, interval=interval
+        )
+    if models.analyzer.enabled:
+        found[ANALYZER] = _given(models.analyzer) or seeded(
+            analyzer_config(window=models.analyzer.window),
+            models.analyzer.seed,
+            name=ANALYZER,
+            tokens=BOOK_TOKENS,
+        )
+    return found
+
+
+def _given(model: Model) -> Checkpoint | None:
+    return load(model.checkpoint) if model.checkpoint is not None else None
+
+
+def forecasters(
+    settings: Settings, models: dict[str, Checkpoint]
+) -> tuple[list[Forecaster], KVCacheManager]:
+    """One forecaster per model and symbol, all over one cache budget. Raises OutOfBlocks."""
+    cache = settings.models.cache
+    caches = KVCacheManager(round(cache.budget_mb * _MIB))
+    made: list[Forecaster] = []
+    for symbol in settings.symbols:
+        if PREDICTOR in models:
+            made.append(
+                RealTimePricePredictor(
+                    models[PREDICTOR],
+                    caches,
+                    symbol,
+                    block_size=cache.block_size,
+                    kv_cache_dtype=cache.kv_cache_dtype,
+                )
+            )
+        if ANALYZER in models:
+            made.append(
+                StreamingOrderBookAnalyzer(
+                    models[ANALYZER],
+                    caches,
+                    symbol,
+                    depth=settings.feed.depth,
+                    block_size=cache.block_size,
+                    kv_cache_dtype=cache.kv_cache_dtype,
+                )
+            )
+    return made, caches
+
+
+def worker(
+    settings: Settings,
+    models: dict[str, Checkpoint],
+    *,
+    publish: Callable[[Prediction], None],
+    failed: Callable[[BaseException], None],
+    clock_ns: Callable[[], int],
+) -> tuple[Worker, KVCacheManager]:
+    """The inference thread, not yet started, and the cache that its models share."""
+    made, caches = forecasters(settings, models)
+    thread = Worker(
+        made,
+        inbox=settings.models.inbox,
+        publish=publish,
+        failed=failed,
+        clock_ns=clock_ns,
+        threads=settings.models.threads,
+    )
+    return thread, caches

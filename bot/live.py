@@ -1,0 +1,166 @@
+"""A run on live input: one queue in, journal before ledger, one TaskGroup that owns every task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import structlog
+from msgspec.structs import replace
+
+from bot.core.events import ClockOffset, Command, Event, Fact, FeedDown, Input, Prediction, Tick
+from bot.inbox import Inbox
+from bot.ledger.database import LedgerError
+from bot.ledger.journal import JournalWriter
+from bot.ledger.writer import LedgerWriter
+from bot.run import Run
+from bot.venue.address import VenueUnreachable
+from bot.venue.answers import MalformedAnswer
+from bot.venue.rest import Rest, VenueRefused
+from bot.venue.stream import MarketStream
+
+log = structlog.get_logger()
+
+BATCH = 200
+"""Inputs taken before the loop looks at its other tasks."""
+KEEP_EVERY_S = 0.2
+TICK_EVERY_S = 1.0
+CLOCK_EVERY_S = 60.0
+MOST_PENDING = 200_000
+"""Steps that may wait for a database that is away; beyond, trading ends cleanly."""
+
+
+class Repairs:
+    """Watches the run for lost books and has their topics subscribed again."""
+
+    def __init__(self, run_codec_topic: Any, streams: Sequence[MarketStream]) -> None:
+        self._topic_of = run_codec_topic
+        self._streams = streams
+
+    def __call__(self, position: int, event: Event, facts: Sequence[Fact]) -> None:
+        del position
+        if type(event) is FeedDown:
+            self._repair(event)
+        for fact in facts:
+            if type(fact) is FeedDown:
+                self._repair(fact)
+
+    def _repair(self, down: FeedDown) -> None:
+        log.warning("book lost", symbol=down.symbol, reason=down.reason)
+        topic = self._topic_of(down.symbol)
+        for stream in self._streams:
+            if topic in stream.topics and stream.category == down.symbol.partition(":")[0]:
+                stream.resubscribe(topic)
+
+
+class Live:
+    """The tasks of a live run. ``serve`` returns when a ``stop`` command has been stepped."""
+
+    def __init__(
+        self, run: Run, inbox: Inbox, journal: JournalWriter, writer: LedgerWriter, rest: Rest
+    ) -> None:
+        self._run = run
+        self._inbox = inbox
+        self._journal = journal
+        self._writer = writer
+        self._rest = rest
+        self._loop = asyncio.get_running_loop()
+        self._is_stopping = False
+        self._ledger_is_away = False
+        self.stopped_by: Command | None = None
+
+    def stop(self, source: str, reason: str) -> None:
+        """End the run after what is already queued. Once is enough."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._inbox.put(Command(self._inbox.now(), "stop", source, reason))
+
+    def put(self, item: Input) -> None:
+        self._inbox.put(item)
+
+    def publish(self, prediction: Prediction) -> None:
+        """Queue a prediction from the inference thread."""
+        self._loop.call_soon_threadsafe(self._enqueue, prediction)
+
+    def model_failed(self, error: BaseException) -> None:
+        """End the run because the inference thread died."""
+        reason = f"{type(error).__name__}: {error}"
+        self._loop.call_soon_threadsafe(self.stop, "model", reason)
+
+    def _enqueue(self, prediction: Prediction) -> None:
+        self._inbox.put(replace(prediction, ts=self._inbox.now()))
+
+    async def serve(self, feeds: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Run until stopped; then everything that was decided is in the journal and the ledger.
+
+        Raises what a feed raises (VenueUnreachable), OSError where the disk took no more, and
+        LedgerError where the database took no more; what was written stays.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            others = [tasks.create_task(feed) for feed in feeds]
+            others += [
+                tasks.create_task(self._tick()),
+                tasks.create_task(self._keep()),
+                tasks.create_task(self._watch_clock()),
+            ]
+            await self._pump()
+            for task in others:
+                task.cancel()
+        self._run.finish()
+        await asyncio.to_thread(self._journal.close)
+        await self._writer.commit(None)
+
+    async def _pump(self) -> None:
+        """Inbox to journal to step, until a stop."""
+        journal, run = self._journal, self._run
+        while self.stopped_by is None:
+            for item in await self._inbox.take(BATCH):
+                journal.append(item)
+                run.take(item)
+                if type(item) is Command and item.name == "stop":
+                    self.stopped_by = item
+                    break
+            await asyncio.sleep(0)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_EVERY_S)
+            self._inbox.put(Tick(self._inbox.now()))
+
+    async def _keep(self) -> None:
+        """Flush the journal, then commit the facts whose causes are on disk."""
+        while True:
+            await asyncio.sleep(KEEP_EVERY_S)
+            try:
+                if self._journal.due(self._inbox.now()):
+                    await asyncio.to_thread(self._journal.flush)
+            except OSError as error:
+                log.error("the journal cannot be written", error=str(error))
+                self.stop("disk", str(error))
+                return
+            await self._commit()
+
+    async def _commit(self) -> None:
+        try:
+            await self._writer.commit(self._journal.durable_position)
+        except LedgerError as error:
+            if not self._ledger_is_away:
+                log.error("the ledger is away, its rows wait", error=str(error))
+            self._ledger_is_away = True
+            if self._writer.pending > MOST_PENDING:
+                self.stop("database", str(error))
+            return
+        if self._ledger_is_away:
+            log.info("the ledger is back", committed=self._writer.committed_facts)
+        self._ledger_is_away = False
+
+    async def _watch_clock(self) -> None:
+        while True:
+            await asyncio.sleep(CLOCK_EVERY_S)
+            try:
+                offset_ns = await self._rest.server_time_offset()
+            except (VenueUnreachable, VenueRefused, MalformedAnswer) as error:
+                log.warning("clock offset not measured", error=str(error))
+                continue
+            self._inbox.put(ClockOffset(self._inbox.now(), offset_ns))
