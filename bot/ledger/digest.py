@@ -41,6 +41,10 @@ class FactDigest:
     def update(self, fact: Fact) -> None:
         self._hash.update(line_of(fact))
 
+    def update_plain(self, kind: type[Fact], values: list[Any]) -> None:
+        """Take a fact that is already ``plain_values``."""
+        self._hash.update(_line(kind, values))
+
     def hexdigest(self) -> str:
         """The digest of the facts so far; more may follow."""
         return self._hash.hexdigest()
@@ -53,15 +57,33 @@ class FactDigest:
 
 def line_of(fact: Fact) -> bytes:
     """The line that stands for a fact, newline ended."""
-    kind = type(fact)
-    values_of, decimals, tag_at, row = _SHAPES[kind]
+    return _line(type(fact), plain_values(fact))
+
+
+def plain_values(fact: Fact) -> list[Any]:
+    """A fact's values in the order of ``FIELDS``, decimals as plain text."""
+    values_of, decimals, _, _ = _SHAPES[type(fact)]
     values = list(values_of(fact))
     for index in decimals:
         number = values[index]
         if number is not None:
             values[index] = plain(number)
-    values.insert(tag_at, kind.__name__)
-    return _encode(row(*values)) + b"\n"
+    return values
+
+
+def _line(kind: type[Fact], values: list[Any]) -> bytes:
+    _, _, tag_at, row = _SHAPES[kind]
+    return _encode(row(*values[:tag_at], kind.__name__, *values[tag_at:])) + b"\n"
+
+
+def decimal_fields(kind: type[Any]) -> tuple[str, ...]:
+    """The fields of a struct that hold decimals, sorted."""
+    hints = get_type_hints(kind)
+    return tuple(
+        name
+        for name in sorted(kind.__struct_fields__)
+        if hints[name] is Decimal or Decimal in get_args(hints[name])
+    )
 
 
 def _shape(
@@ -71,16 +93,13 @@ def _shape(
 
     A struct with the sorted fields encodes twice as fast as a dict.
     """
-    hints = get_type_hints(kind)
-    fields = sorted(kind.__struct_fields__)
-    decimals = tuple(
-        index
-        for index, name in enumerate(fields)
-        if hints[name] is Decimal or Decimal in get_args(hints[name])
-    )
+    fields = FIELDS[kind]
     keys = sorted([*fields, "type"])
     row = msgspec.defstruct(kind.__name__, [(key, Any) for key in keys], gc=False)
+    decimals = tuple(fields.index(name) for name in decimal_fields(kind))
     return attrgetter(*fields), decimals, keys.index("type"), row
 
 
+FIELDS: Final = {kind: tuple(sorted(kind.__struct_fields__)) for kind in get_args(Fact)}
+"""The fields of every kind of fact, sorted."""
 _SHAPES: Final = {kind: _shape(kind) for kind in get_args(Fact)}
