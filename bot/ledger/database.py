@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, event, inspect, make_url, text
@@ -26,11 +27,11 @@ def parse_url(text_url: str) -> URL:
     """Take what users write; the drivers are chosen here. Raises LedgerError."""
     try:
         url = make_url(text_url)
-    except (ArgumentError, ValueError) as error:
-        # The text itself stays out of the message: it may hold a password.
+    except (ArgumentError, ValueError):
+        # The text and its errors stay out of the message: they may hold a password.
         raise LedgerError(
             "not a database URL: use sqlite:///path.db or postgresql://user:password@host/name"
-        ) from error
+        ) from None
     match url.get_backend_name():
         case "sqlite":
             return url.set(drivername="sqlite+aiosqlite")
@@ -52,6 +53,14 @@ def shown(url: URL) -> str:
 
 def is_file(url: URL) -> bool:
     return url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+
+
+def require_file(url: URL) -> None:
+    """Raises LedgerError for a SQLite file that is not there: reading makes none."""
+    if is_file(url) and not Path(url.database or "").is_file():
+        raise LedgerError(
+            f"{url.database}: no such ledger; name one with --db, or run `bot paper` first"
+        )
 
 
 @contextmanager

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, create_engine
 
 from bot.ledger.database import (
     BUSY_MS,
-    LedgerError,
     clear_errors,
     is_file,
     parse_url,
     require_current,
+    require_file,
 )
 
 P = ParamSpec("P")
@@ -39,9 +38,7 @@ def read(
         from bot.ledger.connect import with_connection  # noqa: PLC0415
 
         return with_connection(text_url, ask)
-    path = Path(url.database or "")
-    if not path.is_file():
-        raise LedgerError(f"{path}: no such ledger; name one with --db, or run `bot paper` first")
+    require_file(url)
     engine = create_engine(url.set(drivername="sqlite"))
     try:
         with clear_errors(url, "cannot be read"), engine.connect() as connection:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from sqlalchemy import Executable, insert, select, update
+from sqlalchemy import Insert, Update, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -68,7 +68,8 @@ async def finish_run(
             status=status, ended_ts=ended_ts, summary=json.dumps(dict(summary or {}), default=str)
         )
     )
-    await _execute(engine, f"run {run_id} cannot be finished", statement)
+    if not await _execute(engine, f"run {run_id} cannot be finished", statement):
+        raise LedgerError(f"{shown(engine.url)}: there is no run {run_id!r} to finish")
 
 
 async def last_unfinished_run(
@@ -89,7 +90,8 @@ async def last_unfinished_run(
     return None if row is None else dict(row)
 
 
-async def _execute(engine: AsyncEngine, doing: str, statement: Executable) -> None:
+async def _execute(engine: AsyncEngine, doing: str, statement: Insert | Update) -> int:
+    """How many rows it changed."""
     with clear_errors(engine.url, doing):
         async with engine.begin() as connection:
-            await connection.execute(statement)
+            return (await connection.execute(statement)).rowcount

@@ -20,7 +20,9 @@ from bot.ledger.database import (
     REVISIONS,
     LedgerError,
     clear_errors,
+    parse_url,
     require_current,
+    require_file,
     revision_of,
     shown,
 )
@@ -57,12 +59,14 @@ def upgrade(text_url: str, revision: str = "head") -> str:
 
 
 def current(text_url: str) -> str | None:
-    """The database's revision, None where it has none."""
+    """The database's revision, None where it has none. Raises LedgerError."""
+    require_file(parse_url(text_url))
     return with_connection(text_url, revision_of)
 
 
 def check(text_url: str) -> list[str]:
     """Compare the database with the tables that this program uses: the differences, [] for none."""
+    require_file(parse_url(text_url))
 
     def work(connection: Connection) -> list[str]:
         require_current(connection)

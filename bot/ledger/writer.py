@@ -230,9 +230,7 @@ class _Statements:
     def _latest(self, table: Table, columns: tuple[str, ...]) -> str:
         sets = ", ".join(f"{name} = excluded.{name}" for name in columns)
         newer = f"excluded.position > {table.name}.position"
-        return self._insert(
-            table, columns, f"(run_id, symbol) DO UPDATE SET {sets} WHERE {newer}"
-        )
+        return self._insert(table, columns, f"(run_id, symbol) DO UPDATE SET {sets} WHERE {newer}")
 
     def _marked(self, statement: str) -> str:
         """Write ``?`` as the dialect's driver wants it."""
