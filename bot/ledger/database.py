@@ -86,9 +86,9 @@ def listen(engine: Engine) -> None:
         connection.isolation_level = None  # the driver's own BEGIN leaves DDL out
         cursor = connection.cursor()
         for pragma in (
-            "journal_mode=WAL",
-            "synchronous=NORMAL",
             f"busy_timeout={BUSY_MS}",
+            "journal_mode=WAL",
+            "synchronous=NORMAL",  # a power cut may lose commits, never the journal behind them
             "foreign_keys=ON",
         ):
             cursor.execute(f"PRAGMA {pragma}")

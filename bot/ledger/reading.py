@@ -34,7 +34,7 @@ def read(
         return question(connection, *args, **kw)
 
     if not is_file(url):
-        # asyncio and a driver cost 0.1 s that readers of a SQLite file need not pay.
+        # The asynchronous side costs 0.08 s, which readers of a SQLite file need not pay.
         from bot.ledger.connect import with_connection  # noqa: PLC0415
 
         return with_connection(text_url, ask)
