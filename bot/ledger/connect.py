@@ -1,0 +1,44 @@
+"""Connections through the asynchronous drivers: aiosqlite, asyncpg."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from bot.ledger.database import LedgerError, clear_errors, is_file, listen, parse_url
+
+R = TypeVar("R")
+
+
+def engine_for(text_url: str) -> AsyncEngine:
+    """An engine for what users write; makes a SQLite file's folder. Raises LedgerError."""
+    url = parse_url(text_url)
+    if is_file(url):
+        folder = Path(url.database or "").parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(f"{folder}: cannot be made: {error.strerror}") from error
+    engine = create_async_engine(url)
+    listen(engine.sync_engine)
+    return engine
+
+
+def with_connection(text_url: str, work: Callable[[Connection], R]) -> R:
+    """Run ``work`` in one transaction of a fresh connection. Raises LedgerError."""
+
+    async def run() -> R:
+        engine = engine_for(text_url)
+        try:
+            with clear_errors(engine.url, "cannot be used"):
+                async with engine.begin() as connection:
+                    return await connection.run_sync(work)
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(run())

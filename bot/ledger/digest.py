@@ -1,0 +1,105 @@
+"""The digest of a run: SHA-256 over one line per fact, in order.
+
+A line is JSON with sorted keys, the fact's kind under ``type``, decimals as plain strings
+without trailing zeros, times as integer ns. Two runs that decided the same have the same digest,
+whatever the machine, the process, or the way they took there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from decimal import Decimal
+from operator import attrgetter
+from typing import Any, Final, get_args, get_type_hints
+
+import msgspec
+
+from bot.core.events import Fact
+
+_encode = msgspec.json.Encoder().encode
+
+
+def plain(number: Decimal) -> str:
+    """A decimal in one way only: 100 (not 1E+2), 0.0000001 (not 1E-7), 1.5 (not 1.50)."""
+    text = str(number)
+    if "E" in text:
+        text = format(number, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+class FactDigest:
+    """A SHA-256 that takes facts."""
+
+    __slots__ = ("_hash",)
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def update(self, fact: Fact) -> None:
+        self._hash.update(line_of(fact))
+
+    def update_plain(self, kind: type[Fact], values: list[Any]) -> None:
+        """Take a fact that is already ``plain_values``."""
+        self._hash.update(_line(kind, values))
+
+    def hexdigest(self) -> str:
+        """The digest of the facts so far; more may follow."""
+        return self._hash.hexdigest()
+
+    def copy(self) -> FactDigest:
+        twin = FactDigest()
+        twin._hash = self._hash.copy()
+        return twin
+
+
+def line_of(fact: Fact) -> bytes:
+    """The line that stands for a fact, newline ended."""
+    return _line(type(fact), plain_values(fact))
+
+
+def plain_values(fact: Fact) -> list[Any]:
+    """A fact's values in the order of ``FIELDS``, decimals as plain text."""
+    values_of, decimals, _, _ = _SHAPES[type(fact)]
+    values = list(values_of(fact))
+    for index in decimals:
+        number = values[index]
+        if number is not None:
+            values[index] = plain(number)
+    return values
+
+
+def _line(kind: type[Fact], values: list[Any]) -> bytes:
+    _, _, tag_at, row = _SHAPES[kind]
+    return _encode(row(*values[:tag_at], kind.__name__, *values[tag_at:])) + b"\n"
+
+
+def decimal_fields(kind: type[Any]) -> tuple[str, ...]:
+    """The fields of a struct that hold decimals, sorted."""
+    hints = get_type_hints(kind)
+    return tuple(
+        name
+        for name in sorted(kind.__struct_fields__)
+        if hints[name] is Decimal or Decimal in get_args(hints[name])
+    )
+
+
+def _shape(
+    kind: type[Any],
+) -> tuple[Callable[[Any], tuple[Any, ...]], tuple[int, ...], int, Callable[..., Any]]:
+    """(getter of the sorted fields, which are decimals, where the tag goes, what encodes them).
+
+    A struct with the sorted fields encodes twice as fast as a dict.
+    """
+    fields = FIELDS[kind]
+    keys = sorted([*fields, "type"])
+    row = msgspec.defstruct(kind.__name__, [(key, Any) for key in keys], gc=False)
+    decimals = tuple(fields.index(name) for name in decimal_fields(kind))
+    return attrgetter(*fields), decimals, keys.index("type"), row
+
+
+FIELDS: Final = {kind: tuple(sorted(kind.__struct_fields__)) for kind in get_args(Fact)}
+"""The fields of every kind of fact, sorted."""
+_SHAPES: Final = {kind: _shape(kind) for kind in get_args(Fact)}

@@ -1,0 +1,144 @@
+"""Facts and events to rows, and rows back to facts; nothing is lost on the way.
+
+A fact's row is (run id, fact number, journal position[, kind], its plain values). Text and
+integers are bound as they are, so that thousands of rows cost one prepared statement.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import Table
+
+from bot.core.events import (
+    Accepted,
+    Amend,
+    Cancel,
+    Cancelled,
+    Command,
+    Fact,
+    FeedDown,
+    FeedUp,
+    Fill,
+    FundingPaid,
+    Instrument,
+    Liquidated,
+    Order,
+    Prediction,
+    Refusal,
+    Rejected,
+    Signal,
+)
+from bot.ledger import tables
+from bot.ledger.digest import FIELDS, decimal_fields, plain
+
+Row: TypeAlias = tuple[Any, ...]
+Recorded: TypeAlias = Prediction | FeedDown | FeedUp | Command | Instrument
+"""Events that have rows of their own; facts apart, every other event is in the journal alone."""
+RECORDED: Final = frozenset((Prediction, FeedDown, FeedUp, Command, Instrument))
+
+TABLE_OF: Final[Mapping[type[Any], Table]] = {
+    Signal: tables.signals,
+    Order: tables.orders,
+    Amend: tables.order_events,
+    Cancel: tables.order_events,
+    Refusal: tables.order_events,
+    Accepted: tables.order_events,
+    Rejected: tables.order_events,
+    Cancelled: tables.order_events,
+    Fill: tables.fills,
+    FundingPaid: tables.funding_paid,
+    Liquidated: tables.liquidations,
+}
+_DECIMALS: Final = {kind: decimal_fields(kind) for kind in TABLE_OF}
+_KIND: Final = {kind.__name__: kind for kind in TABLE_OF}
+_ONLY_KIND: Final = {table: kind for kind, table in TABLE_OF.items()}
+
+
+def column_of(kind: type[Any], field: str) -> str:
+    """The column of a fact's field. ``position`` and ``id`` mean other things in the tables."""
+    if field == "id":
+        return "order_id" if kind is Order else "fill_id"
+    return "position_qty" if field == "position" else field
+
+
+def fact_columns(kind: type[Any]) -> tuple[str, ...]:
+    """The columns of a fact's row, in order."""
+    head = (
+        "run_id",
+        "n",
+        "position",
+        *(("kind",) if TABLE_OF[kind] is tables.order_events else ()),
+    )
+    return (*head, *(column_of(kind, field) for field in FIELDS[kind]))
+
+
+def fact_of(table: Table, row: Mapping[str, Any]) -> Fact:
+    """The fact of a row read with its column names; decimals come back exact."""
+    kind = _KIND[row["kind"]] if table is tables.order_events else _ONLY_KIND[table]
+    values = {field: row[column_of(kind, field)] for field in FIELDS[kind]}
+    for name in _DECIMALS[kind]:
+        if values[name] is not None:
+            values[name] = Decimal(values[name])
+    fact: Fact = kind(**values)
+    return fact
+
+
+# --- Events -----------------------------------------------------------------------------
+
+PREDICTION_COLUMNS: Final = tuple(column.name for column in tables.predictions.columns)
+COMMAND_COLUMNS: Final = tuple(column.name for column in tables.commands.columns)
+INSTRUMENT_COLUMNS: Final = tuple(column.name for column in tables.instruments.columns)
+GAP_COLUMNS: Final = ("run_id", "position", "symbol", "ts", "reason")
+EQUITY_COLUMNS: Final = tuple(column.name for column in tables.equity.columns)
+
+
+def prediction_rows(run_id: str, position: int, event: Prediction) -> Iterator[Row]:
+    """A row per horizon; a prediction of weights alone has one without."""
+    key = (run_id, position, event.symbol, event.model)
+    what = (
+        event.ts,
+        event.read_position,
+        event.read_ts,
+        event.ready_ts,
+        event.price,
+        event.weight,
+        event.trained,
+        event.rebuilt,
+    )
+    if not event.horizons:
+        yield (*key, 0, *what, None, None, None, None, None)
+    for index, each in enumerate(event.horizons):
+        yield (
+            *key,
+            index,
+            *what,
+            each.horizon_ns,
+            each.expected_return,
+            each.up_probability,
+            each.confidence,
+            json.dumps(each.quantiles),
+        )
+
+
+def command_row(run_id: str, position: int, event: Command) -> Row:
+    return (run_id, position, event.name, event.source, event.ts, event.reason)
+
+
+def gap_row(run_id: str, position: int, event: FeedDown) -> Row:
+    return (run_id, position, event.symbol, event.ts, event.reason)
+
+
+def instrument_row(run_id: str, position: int, event: Instrument) -> Row:
+    values = {"run_id": run_id, "position": position}
+    return tuple(
+        values[name] if name in values else _bound(getattr(event, name))
+        for name in INSTRUMENT_COLUMNS
+    )
+
+
+def _bound(value: Any) -> Any:
+    return plain(value) if isinstance(value, Decimal) else value

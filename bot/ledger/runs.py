@@ -1,0 +1,97 @@
+"""The life of a run's own row: started, finished, found again after a crash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from sqlalchemy import Insert, Update, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from bot.ledger.database import LedgerError, clear_errors, shown
+from bot.ledger.digest import FactDigest
+from bot.ledger.tables import runs
+
+
+async def start_run(
+    engine: AsyncEngine,
+    run_id: str,
+    *,
+    mode: str,
+    instance: str,
+    started_ts: int,
+    config: Mapping[str, Any],
+    code_version: str,
+    seed: int | None = None,
+    models: Mapping[str, str] | None = None,
+    journal: str | None = None,
+) -> None:
+    """Add the run's row, ``running``. Raises LedgerError, also where the run exists."""
+    statement = insert(runs).values(
+        id=run_id,
+        mode=mode,
+        instance=instance,
+        status="running",
+        started_ts=started_ts,
+        config=json.dumps(config, default=str),
+        code_version=code_version,
+        seed=seed,
+        models=json.dumps(dict(models or {})),
+        journal=journal,
+        digest=FactDigest().hexdigest(),
+        facts=0,
+        summary="{}",
+    )
+    try:
+        await _execute(engine, f"run {run_id} cannot be started", statement)
+    except LedgerError as error:
+        if isinstance(error.__cause__, IntegrityError):
+            raise LedgerError(f"{shown(engine.url)}: there is a run {run_id!r} already") from error
+        raise
+
+
+async def finish_run(
+    engine: AsyncEngine,
+    run_id: str,
+    *,
+    ended_ts: int,
+    status: Literal["finished", "failed"] = "finished",
+    summary: Mapping[str, Any] | None = None,
+) -> None:
+    """Close the run's row. Raises LedgerError."""
+    statement = (
+        update(runs)
+        .where(runs.c.id == run_id)
+        .values(
+            status=status, ended_ts=ended_ts, summary=json.dumps(dict(summary or {}), default=str)
+        )
+    )
+    if not await _execute(engine, f"run {run_id} cannot be finished", statement):
+        raise LedgerError(f"{shown(engine.url)}: there is no run {run_id!r} to finish")
+
+
+async def last_unfinished_run(
+    engine: AsyncEngine, *, mode: str = "paper", instance: str | None = None
+) -> dict[str, Any] | None:
+    """Find the newest run that is still ``running``: its row, or None. Raises LedgerError."""
+    statement = (
+        select(runs)
+        .where(runs.c.status == "running", runs.c.mode == mode)
+        .order_by(runs.c.started_ts.desc(), runs.c.id.desc())
+        .limit(1)
+    )
+    if instance is not None:
+        statement = statement.where(runs.c.instance == instance)
+    with clear_errors(engine.url, "the ledger cannot be read"):
+        async with engine.connect() as connection:
+            row = (await connection.execute(statement)).mappings().first()
+    return None if row is None else dict(row)
+
+
+async def _execute(engine: AsyncEngine, doing: str, statement: Insert | Update) -> int:
+    """How many rows it changed."""
+    with clear_errors(engine.url, doing):
+        async with engine.begin() as connection:
+            return (await connection.execute(statement)).rowcount
