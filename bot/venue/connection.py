@@ -238,7 +238,7 @@ class Connection(WSListener):
     def _take_answer(self, data: bytes) -> None:
         try:
             answer = _answers.decode(data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             self._counters.faults += 1
             self._log.warning("answer cannot be read", cause=str(error), data=data[:200])
             return

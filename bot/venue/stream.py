@@ -147,6 +147,7 @@ class MarketStream:
                 websocket_handshake_timeout=self._connect_timeout_s,
                 max_frame_size=MESSAGE_MAX_BYTES,
                 max_redirects=0,
+                use_aiofastnet=False,  # asyncio's own TLS is fast enough and long proven
             )
         if not connection.opened:
             raise ConnectionError("the venue closed the connection during the handshake")
