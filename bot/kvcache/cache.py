@@ -34,15 +34,16 @@ class Landlord(Protocol):
 
 
 class WindowCache:
-    """One sequence. A step is ``append(layer, k, v)``, ``attend(layer, q)`` for each layer in order.
+    """One sequence. A step is ``append`` then ``attend``, for each layer in order.
 
     T tokens may be appended at once; the result equals appending them one by one. ``position``
     is that of the next token. A block is given back as soon as its last token has left the
     window of the next token.
     """
 
-    __slots__ = ("_chunk", "_first_block", "_format", "_landlord", "_layers_done", "_rows", "_start", "_table", "_views", "_visible", "evicted", "pool",
-                 "position", "spec")  # fmt: skip
+    __slots__ = ("_chunk", "_first_block", "_format", "_landlord", "_layers_done", "_rows",
+                 "_start", "_table", "_views", "_visible", "evicted", "pool", "position",
+                 "spec")  # fmt: skip
 
     def __init__(
         self, layout: Layout, pool: BlockPool, *, landlord: Landlord | None = None
@@ -137,7 +138,7 @@ class WindowCache:
         if keep_last < 0:
             raise ValueError(f"keep_last must not be negative, got {keep_last}")
         self._start = max(self._start, self.position - keep_last)
-        self._drop_before(self._start)
+        self.evict()
 
     def reset(self, position: int = 0) -> None:
         """Forget everything, a broken step too; the next token has ``position``."""

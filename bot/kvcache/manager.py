@@ -41,11 +41,11 @@ class KVCacheManager:
         self._lost: set[str] = set()
         self._hits = self._misses = self._evictions = 0
 
-    def open(self, name: str, spec: CacheSpec) -> WindowCache:
-        """A new, empty sequence.
+    def open(self, name: str, spec: CacheSpec, *, step_tokens: int = 1) -> WindowCache:
+        """A new, empty sequence, to which at most ``step_tokens`` are appended at once.
 
         Raises ValueError if the name is open, OutOfBlocks if the whole budget could not hold one
-        window of it.
+        window and one step of it.
         """
         if name in self._sequences:
             raise ValueError(f"sequence {name!r} is already open")
@@ -53,12 +53,13 @@ class KVCacheManager:
         pool = self._pools.get(layout.block_bytes)
         if pool is None:
             pool = self._pools[layout.block_bytes] = BlockPool(self._arena, layout.block_bytes)
-        needed = spec.blocks_for(1)
+        needed = spec.blocks_for(step_tokens)
         if needed > pool.capacity:
             raise OutOfBlocks(
                 f"sequence {name!r} needs {needed} blocks of {layout.block_bytes:,} bytes for its "
-                f"window of {spec.window}, the budget of {self._arena.nbytes:,} bytes holds "
-                f"{pool.capacity}: raise the budget or shorten the window"
+                f"window of {spec.window} and steps of {step_tokens}, the budget of "
+                f"{self._arena.nbytes:,} bytes holds {pool.capacity}: raise the budget "
+                "or shorten the window"
             )
         cache = WindowCache(layout, pool, landlord=self)
         self._sequences[name] = cache

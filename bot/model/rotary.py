@@ -9,6 +9,7 @@ digital synthesis.)
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -16,14 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _TURN = 2**64
+_TWO_PI = Fraction("6.2831853071795864769252867665590057684")
 
 
 def frequencies(head_dim: int, base: float) -> NDArray[np.uint64]:
     """[D / 2] turns per token in units of 2^-64; pair i turns ``base ** (-2 i / D)`` radians."""
     if head_dim % 2:
         raise ValueError(f"head_dim must be even for rotary positions, got {head_dim}")
-    radians = [base ** (-2 * i / head_dim) for i in range(head_dim // 2)]
-    return np.array([round(r / (2 * math.pi) * _TURN) for r in radians], dtype=np.uint64)
+    radians = [Fraction(base ** (-2 * i / head_dim)) for i in range(head_dim // 2)]
+    return np.array([round(r / _TWO_PI * _TURN) for r in radians], dtype=np.uint64)
 
 
 def phases(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
+from statistics import NormalDist
 
 import torch
 from msgspec import Struct
@@ -43,6 +45,9 @@ class TransformerConfig(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
             raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
+        levels = self.quantiles
+        if not all(0 < level < 1 for level in levels) or sorted(set(levels)) != list(levels):
+            raise ValueError(f"quantiles must rise strictly within (0, 1), got {levels}")
         if len(self.return_scale) != len(self.horizons_ns):
             raise ValueError(
                 f"{len(self.return_scale)} return scales for {len(self.horizons_ns)} horizons"
@@ -176,7 +181,10 @@ class CausalTransformer(nn.Module):
 
 
 def initialize(model: CausalTransformer, seed: int) -> None:
-    """Fill the weights from ``seed`` alone; the global generator is not touched."""
+    """Fill the weights from ``seed`` alone; the global generator is not touched.
+
+    The heads start at a normal distribution of one ``return_scale``, up as likely as down.
+    """
     generator = torch.Generator().manual_seed(seed)
     depth = 1 / math.sqrt(2 * model.config.layers)
     gains = {"out": depth, "down": depth, "head": 0.1}
@@ -185,6 +193,14 @@ def initialize(model: CausalTransformer, seed: int) -> None:
             if weight.dim() == 2:
                 gain = gains.get(name.rpartition(".")[2], 1.0)
                 weight.normal_(0, gain / math.sqrt(weight.shape[1]), generator=generator)
+        model.head_bias.copy_(torch.tensor(_normal_bias(model.config)))
+
+
+def _normal_bias(config: TransformerConfig) -> list[float]:
+    """Head biases whose quantiles are the standard normal's: the inverse of ``outputs``."""
+    levels = [NormalDist().inv_cdf(level) for level in config.quantiles]
+    steps = [math.log(math.expm1(high - low)) for low, high in pairwise(levels)]
+    return [0.0, 0.0, *levels[:1], *steps] * len(config.horizons_ns)
 
 
 def _norm(x: Tensor, weight: Tensor) -> Tensor:
