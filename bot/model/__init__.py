@@ -1,0 +1,32 @@
+"""The room that predicts: causal transformers that read the market one token per event.
+
+Importing it loads torch; a verb that needs no model does not import it.
+"""
+
+from bot.model.analyzer import ANALYZER, StreamingOrderBookAnalyzer, analyzer_config
+from bot.model.checkpoint import Card, Checkpoint, CheckpointError, load, save, seeded
+from bot.model.forecast import Forecaster, deviation
+from bot.model.predictor import PREDICTOR, RealTimePricePredictor, predictor_config
+from bot.model.tokens import BOOK_TOKENS, CANDLE_TOKENS
+from bot.model.worker import Worker, WorkerCounters
+
+__all__ = [
+    "ANALYZER",
+    "BOOK_TOKENS",
+    "CANDLE_TOKENS",
+    "PREDICTOR",
+    "Card",
+    "Checkpoint",
+    "CheckpointError",
+    "Forecaster",
+    "RealTimePricePredictor",
+    "StreamingOrderBookAnalyzer",
+    "Worker",
+    "WorkerCounters",
+    "analyzer_config",
+    "deviation",
+    "load",
+    "predictor_config",
+    "save",
+    "seeded",
+]

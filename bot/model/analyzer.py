@@ -1,0 +1,94 @@
+"""The order-book analyzer: a token per book update, the mid price over the next seconds."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from bot.core.events import BookUpdate, Event, FeedDown, Prediction, Trade
+from bot.kvcache import KVCacheManager
+from bot.model.checkpoint import Checkpoint
+from bot.model.forecast import TokenStream, horizons, require
+from bot.model.tokens import BOOK_FEATURES, BOOK_TOKENS, BookTokens
+from bot.model.transformer import TransformerConfig
+
+ANALYZER = "analyzer"
+_NS_PER_S = 1_000_000_000
+
+
+def analyzer_config(*, window: int = 256) -> TransformerConfig:
+    """The default shape: 4 layers of 4 heads of 32, three horizons of seconds."""
+    return TransformerConfig(
+        features=BOOK_FEATURES,
+        window=window,
+        horizons_ns=(1 * _NS_PER_S, 5 * _NS_PER_S, 10 * _NS_PER_S),
+        return_scale=(0.5e-4, 1e-4, 1.5e-4),
+    )
+
+
+class StreamingOrderBookAnalyzer:
+    """Reads one symbol's books and trades; answers after every book update."""
+
+    wants: ClassVar[tuple[type[Event], ...]] = (BookUpdate, Trade, FeedDown)
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        caches: KVCacheManager,
+        symbol: str,
+        *,
+        depth: int,
+        block_size: int = 16,
+        kv_cache_dtype: str = "int8",
+    ) -> None:
+        require(checkpoint.card, tokens=BOOK_TOKENS, features=BOOK_FEATURES)
+        self.symbol = symbol
+        self._checkpoint = checkpoint
+        self._book = BookTokens(symbol, depth)
+        self._stream = TokenStream(
+            checkpoint,
+            caches,
+            f"{checkpoint.card.name}/{symbol}",
+            block_size=block_size,
+            kv_cache_dtype=kv_cache_dtype,
+        )
+        self._ready = False
+        self._read = (0, 0)  # position, ts
+
+    @property
+    def tokens(self) -> int:
+        return self._stream.tokens
+
+    @property
+    def ready(self) -> bool:
+        return self._ready
+
+    def take(self, event: Event, position: int) -> None:
+        token = self._book.read(event)
+        self._read = (position, event.ts)
+        if token is not None:
+            self._stream.push(token)
+            self._ready = True
+
+    def predict(self) -> Prediction | None:
+        if not self._ready:
+            return None
+        heads = self._stream.advance()
+        assert heads is not None
+        self._ready = False
+        position, ts = self._read
+        return Prediction(
+            ts=ts,
+            symbol=self.symbol,
+            model=self._checkpoint.card.name,
+            read_position=position,
+            read_ts=ts,
+            ready_ts=ts,
+            price=self._book.mid,
+            horizons=horizons(self._checkpoint, heads),
+            trained=self._checkpoint.card.trained,
+            rebuilt=self._stream.rebuilt,
+        )
+
+    def lost(self) -> None:
+        self._book.gap()
+        self._stream.hole()

@@ -1,0 +1,165 @@
+"""From tokens to a ``Prediction``: what the forecasters share, around one model and one cache.
+
+Pure and synchronous: no clock and no thread, so a replay can ask again at any position.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bot.core.events import Event, Horizon, Prediction
+from bot.kvcache import KVCacheManager
+from bot.model.checkpoint import Card, Checkpoint, CheckpointError
+from bot.model.tokens import Token
+from bot.model.transformer import STEP_TOKENS, TransformerConfig
+
+
+class Forecaster(Protocol):
+    """One symbol, one model. Feed it with ``take``; ask it with ``predict``."""
+
+    wants: ClassVar[tuple[type[Event], ...]]
+    symbol: str
+
+    @property
+    def tokens(self) -> int:
+        """Tokens made since the start."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``predict`` would answer."""
+
+    def take(self, event: Event, position: int) -> None:
+        """Read one event of a wanted type and this symbol; ``position`` is its journal position."""
+
+    def predict(self) -> Prediction | None:
+        """Append what waits in one step and answer for the newest token; None if nothing is new.
+
+        ``ts`` and ``ready_ts`` are left at ``read_ts``: the caller has the clock.
+        """
+
+    def lost(self) -> None:
+        """Say that events before the next one were lost."""
+
+
+class TokenStream:
+    """A model, its cached sequence, and the inputs from which the sequence can be rebuilt.
+
+    The inputs kept are all that an output can depend on (``config.reach``), so a rebuild after an
+    eviction is exact. When more than that waits, the older tokens cannot matter and are skipped.
+    """
+
+    __slots__ = ("_cache", "_history", "_model", "_name", "_pending", "_since_hole", "tokens")
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        caches: KVCacheManager,
+        name: str,
+        *,
+        block_size: int,
+        kv_cache_dtype: str,
+    ) -> None:
+        config = checkpoint.card.config
+        spec = config.cache_spec(block_size=block_size, kv_cache_dtype=kv_cache_dtype)
+        self._name = name
+        self._model = checkpoint.model
+        self._cache = caches.open(name, spec, step_tokens=STEP_TOKENS)
+        self._history = np.zeros((config.reach, config.features), dtype=np.float32)  # a ring
+        self._pending = 0
+        self._since_hole: int | None = None
+        self.tokens = 0
+
+    @property
+    def rebuilt(self) -> bool:
+        """Whether an output now depends on tokens from before a hole."""
+        return self._since_hole is not None
+
+    def push(self, token: Token) -> None:
+        """Let a token wait for the next ``advance``."""
+        self._history[self.tokens % len(self._history)] = token
+        self.tokens += 1
+        self._pending += 1
+        if self._since_hole is not None:
+            self._since_hole += 1
+            if self._since_hole >= len(self._history):
+                self._since_hole = None
+
+    def hole(self) -> None:
+        """Say that tokens are missing before the next one."""
+        self._since_hole = 0
+
+    def advance(self) -> NDArray[np.float32] | None:
+        """Raw heads [outputs] of the newest token, or None if none waits.
+
+        Raises OutOfBlocks, and FloatingPointError when the model answers with no number.
+        """
+        if not self._pending:
+            return None
+        count, reach = self._pending, len(self._history)
+        if self._cache.evicted or count > reach:
+            count = min(self.tokens, reach)
+            self._cache.reset(self.tokens - count)
+        rows = np.arange(self.tokens - count, self.tokens) % reach
+        with torch.inference_mode():
+            raw = self._model.step(torch.from_numpy(self._history[rows]), self._cache)[-1]
+        self._pending = 0
+        heads: NDArray[np.float32] = raw.numpy()
+        if not np.isfinite(heads).all():
+            raise FloatingPointError(f"{self._name}: the model answered {heads}")
+        return heads
+
+
+def require(card: Card, *, tokens: str, features: int) -> None:
+    """Raise CheckpointError unless the model reads these tokens."""
+    if card.tokens != tokens or card.config.features != features:
+        raise CheckpointError(
+            f"model {card.name!r} reads {card.tokens} tokens of {card.config.features} features, "
+            f"{tokens} of {features} are needed: choose a checkpoint trained for them"
+        )
+
+
+def horizons(checkpoint: Checkpoint, heads: NDArray[np.float32]) -> tuple[Horizon, ...]:
+    """Raw heads [outputs] in log returns and probabilities.
+
+    ``confidence`` is how far ``up_probability`` is from even odds, doubled.
+    """
+    config = checkpoint.card.config
+    outputs = checkpoint.model.outputs(torch.from_numpy(heads).double())
+    means = outputs.mean.tolist()
+    chances = torch.sigmoid(outputs.up_logit).tolist()
+    quantiles = outputs.quantiles.tolist()
+    return tuple(
+        Horizon(
+            horizon_ns=horizon_ns,
+            expected_return=mean * scale,
+            up_probability=chance,
+            confidence=abs(2 * chance - 1),
+            quantiles=tuple(value * scale for value in values),
+        )
+        for horizon_ns, scale, mean, chance, values in zip(
+            config.horizons_ns, config.return_scale, means, chances, quantiles, strict=True
+        )
+    )
+
+
+def deviation(first: Prediction, second: Prediction, config: TransformerConfig) -> float:
+    """How far two computations of one prediction lie apart, to hold against ``Card.tolerance``.
+
+    The largest difference of any expected return or quantile, in units of the horizon's
+    ``return_scale``, or of any ``up_probability``.
+    """
+    worst = 0.0
+    for a, b, scale in zip(first.horizons, second.horizons, config.return_scale, strict=True):
+        returns = zip(
+            (a.expected_return, *a.quantiles), (b.expected_return, *b.quantiles), strict=True
+        )
+        worst = max(
+            worst,
+            abs(a.up_probability - b.up_probability),
+            *(abs(one - other) / scale for one, other in returns),
+        )
+    return worst

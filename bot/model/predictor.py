@@ -1,0 +1,101 @@
+"""The price predictor: a token per closed candle, the close over the next bars."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from bot.core.events import Candle, Event, FundingRate, Prediction, Ticker
+from bot.kvcache import KVCacheManager
+from bot.model.checkpoint import Checkpoint
+from bot.model.forecast import TokenStream, horizons, require
+from bot.model.tokens import CANDLE_FEATURES, CANDLE_TOKENS, CandleTokens, interval_ns
+from bot.model.transformer import TransformerConfig
+
+PREDICTOR = "predictor"
+_HORIZON_BARS = (1, 5, 15)
+_MINUTE_VOLATILITY = 5e-4
+
+
+def predictor_config(*, interval: str = "1", window: int = 512) -> TransformerConfig:
+    """The default shape for candles of ``interval``: 4 layers of 4 heads of 32, three horizons."""
+    bar_ns = interval_ns(interval)
+    bar_volatility = _MINUTE_VOLATILITY * math.sqrt(bar_ns / interval_ns("1"))
+    return TransformerConfig(
+        features=CANDLE_FEATURES,
+        window=window,
+        horizons_ns=tuple(bars * bar_ns for bars in _HORIZON_BARS),
+        return_scale=tuple(bar_volatility * math.sqrt(bars) for bars in _HORIZON_BARS),
+    )
+
+
+class RealTimePricePredictor:
+    """Reads one symbol's candles of the checkpoint's interval; answers after every close.
+
+    A candle that closed more than one bar before it was received is history: it is read, and
+    answered only together with a current one.
+    """
+
+    wants: ClassVar[tuple[type[Event], ...]] = (Candle, Ticker, FundingRate)
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        caches: KVCacheManager,
+        symbol: str,
+        *,
+        block_size: int = 16,
+        kv_cache_dtype: str = "int8",
+    ) -> None:
+        require(checkpoint.card, tokens=CANDLE_TOKENS, features=CANDLE_FEATURES)
+        self.symbol = symbol
+        self._checkpoint = checkpoint
+        self._candles = CandleTokens(symbol, checkpoint.card.interval)
+        self._bar_ns = interval_ns(checkpoint.card.interval)
+        self._stream = TokenStream(
+            checkpoint,
+            caches,
+            f"{checkpoint.card.name}/{symbol}",
+            block_size=block_size,
+            kv_cache_dtype=kv_cache_dtype,
+        )
+        self._ready = False
+        self._read = (0, 0)  # position, ts
+
+    @property
+    def tokens(self) -> int:
+        return self._stream.tokens
+
+    @property
+    def ready(self) -> bool:
+        return self._ready
+
+    def take(self, event: Event, position: int) -> None:
+        token = self._candles.read(event)
+        self._read = (position, event.ts)
+        if token is not None:
+            self._stream.push(token)
+            self._ready = event.ts - event.exchange_ts <= self._bar_ns
+
+    def predict(self) -> Prediction | None:
+        if not self._ready:
+            return None
+        heads = self._stream.advance()
+        assert heads is not None
+        self._ready = False
+        position, ts = self._read
+        return Prediction(
+            ts=ts,
+            symbol=self.symbol,
+            model=self._checkpoint.card.name,
+            read_position=position,
+            read_ts=ts,
+            ready_ts=ts,
+            price=self._candles.close,
+            horizons=horizons(self._checkpoint, heads),
+            trained=self._checkpoint.card.trained,
+            rebuilt=self._stream.rebuilt,
+        )
+
+    def lost(self) -> None:
+        self._stream.hole()

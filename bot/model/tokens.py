@@ -1,0 +1,228 @@
+"""Market events to feature vectors, one per closed candle or book update.
+
+A token is fixed when it is written: it depends on the past alone, through differences, ratios
+and constants, never on statistics of a window. That is what lets a cache keep it. Every feature
+is of order one and tamed by asinh or log1p, so that no outlier needs clipping away.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bot.core.events import (
+    BookUpdate,
+    Candle,
+    Event,
+    FeedDown,
+    FundingRate,
+    Level,
+    Ticker,
+    Trade,
+)
+from bot.model.levels import Levels
+
+Token = NDArray[np.float32]
+
+CANDLE_TOKENS = "candle-1"
+CANDLE_FEATURES = 14
+BOOK_TOKENS = "book-1"
+BOOK_LEVELS = 20
+BOOK_FEATURES = 4 * BOOK_LEVELS + 12
+
+_NS_PER_MINUTE = 60_000_000_000
+_MINUTES = {"D": 1440, "W": 10_080}
+_MINUTE_VOLATILITY = 5e-4  # a one-minute log return of a large coin, the unit of candle returns
+_FUNDING_UNIT = 1e-4  # Bybit's usual rate, 0.01 % per interval
+_BASIS_POINT = 1e-4
+_NOTIONAL_UNIT = 1_000.0  # quote coins; makes sizes comparable across symbols
+_LOG_SHARE = 0.25  # brings log1p of sizes and times to order one
+_E12 = 1e-12
+
+
+def interval_ns(interval: str) -> int:
+    """How long a bar of Bybit's ``interval`` lasts. Raises ValueError for an unknown name."""
+    minutes = _MINUTES.get(interval) or (int(interval) if interval.isdigit() else 0)
+    if minutes <= 0:
+        raise ValueError(f"interval {interval!r} is not a number of minutes, 'D' or 'W'")
+    return minutes * _NS_PER_MINUTE
+
+
+class CandleTokens:
+    """One symbol's candles of one interval, with the funding rate known at their close."""
+
+    __slots__ = ("_close", "_funding", "_interval_ns", "_open_ts", "_scale", "_volume",
+                 "interval", "symbol")  # fmt: skip
+
+    def __init__(self, symbol: str, interval: str) -> None:
+        self.symbol = symbol
+        self.interval = interval
+        self._interval_ns = interval_ns(interval)
+        self._scale = _MINUTE_VOLATILITY * math.sqrt(self._interval_ns / _NS_PER_MINUTE)
+        self._close = 0.0  # 0: no candle yet
+        self._volume = 0.0
+        self._open_ts = 0
+        self._funding: float | None = None
+
+    @property
+    def close(self) -> float:
+        """The last candle's close, 0.0 before the first."""
+        return self._close
+
+    def read(self, event: Event) -> Token | None:
+        """The token that the event completes, if it does. A candle already seen gives none."""
+        match event:
+            case Candle() if event.interval == self.interval and event.open_ts > self._open_ts:
+                return self._token(event)
+            case Ticker() if event.funding_rate is not None:
+                self._funding = float(event.funding_rate)
+            case FundingRate():
+                self._funding = float(event.rate)
+            case _:
+                pass
+        return None
+
+    def _token(self, candle: Candle) -> Token:
+        first = self._close == 0.0
+        previous = float(candle.open) if first else self._close
+        missing = 0 if first else (candle.open_ts - self._open_ts) // self._interval_ns - 1
+        volume = float(candle.volume)
+        change = math.log(volume / self._volume) if volume > 0 and self._volume > 0 else 0.0
+        day = candle.exchange_ts / (1440 * _NS_PER_MINUTE)
+        of_day, of_week = 2 * math.pi * (day % 1), 2 * math.pi * (day % 7) / 7
+        prices = (candle.open, candle.high, candle.low, candle.close)
+        token = np.array(
+            [
+                *(math.asinh(math.log(float(p) / previous) / self._scale) for p in prices),
+                math.asinh(change),
+                float(volume <= 0),
+                math.sin(of_day),
+                math.cos(of_day),
+                math.sin(of_week),
+                math.cos(of_week),
+                0.0 if self._funding is None else math.asinh(self._funding / _FUNDING_UNIT),
+                float(self._funding is not None),
+                _LOG_SHARE * math.log1p(max(missing, 0)),
+                float(first),
+            ],
+            dtype=np.float32,
+        )
+        self._close = float(candle.close)
+        self._volume = volume
+        self._open_ts = candle.open_ts
+        return token
+
+
+class BookTokens:
+    """One symbol's book updates, with the trade flow between them.
+
+    An update of another ``depth`` is another stream and is ignored. A book that is unknown,
+    one-sided or crossed gives no token; the next token says so in its gap feature.
+    """
+
+    __slots__ = ("_asks", "_bids", "_buys", "_exchange_ts", "_gap", "_levels", "_sells",
+                 "_trades", "depth", "mid", "symbol")  # fmt: skip
+
+    def __init__(self, symbol: str, depth: int) -> None:
+        self.symbol = symbol
+        self.depth = depth
+        self.mid = 0.0
+        self._levels = Levels()
+        self._bids: list[Level] = []
+        self._asks: list[Level] = []
+        self._exchange_ts = 0
+        self._gap = True
+        self._buys = self._sells = 0.0  # taker notional since the last token
+        self._trades = 0
+
+    def gap(self) -> None:
+        """Mark a hole in what was read: the next token compares itself with nothing."""
+        self._gap = True
+
+    def read(self, event: Event) -> Token | None:
+        """The token that the event completes, if it does."""
+        match event:
+            case BookUpdate() if event.depth == self.depth:
+                return self._update(event)
+            case Trade() if not event.block:
+                notional = event.price * _E12 * (event.qty * _E12)
+                if event.side == "Buy":
+                    self._buys += notional
+                else:
+                    self._sells += notional
+                self._trades += 1
+            case FeedDown():
+                self._levels.forget()
+                self._gap = True
+            case _:
+                pass
+        return None
+
+    def _update(self, update: BookUpdate) -> Token | None:
+        self._levels.apply(update)
+        bids = self._levels.bids.best(BOOK_LEVELS)
+        asks = self._levels.asks.best(BOOK_LEVELS)
+        if not bids or not asks or bids[0][0] > asks[0][0]:
+            self._gap = True
+            return None
+        bid, bid_qty = bids[0][0] * _E12, bids[0][1] * _E12
+        ask, ask_qty = asks[0][0] * _E12, asks[0][1] * _E12
+        mid = (bid + ask) / 2
+        bid_away, bid_size = _side(bids, mid, -1)
+        ask_away, ask_size = _side(asks, mid, 1)
+        micro = (bid * ask_qty + ask * bid_qty) / (bid_qty + ask_qty)
+        flow = 0.0 if self._gap else _order_flow(self._bids[0], self._asks[0], bids[0], asks[0])
+        elapsed_ms = max(update.exchange_ts - self._exchange_ts, 0) / 1e6
+        scalars = (
+            math.asinh(math.log(ask / bid) / _BASIS_POINT),
+            0.0 if self._gap else math.asinh(math.log(mid / self.mid) / _BASIS_POINT),
+            math.asinh(math.log(micro / mid) / _BASIS_POINT),
+            *(_imbalance(bid_size[:n].sum(), ask_size[:n].sum()) for n in (1, 5, BOOK_LEVELS)),
+            math.copysign(_log_share(abs(flow) * mid / _NOTIONAL_UNIT), flow),
+            _log_share(self._buys / _NOTIONAL_UNIT),
+            _log_share(self._sells / _NOTIONAL_UNIT),
+            _log_share(self._trades),
+            0.0 if self._gap else _log_share(elapsed_ms),
+            float(self._gap),
+        )
+        token = np.empty(BOOK_FEATURES, dtype=np.float32)
+        token[0:20], token[20:40] = bid_away, _LOG_SHARE * np.log1p(bid_size)
+        token[40:60], token[60:80] = ask_away, _LOG_SHARE * np.log1p(ask_size)
+        token[80:] = scalars
+        self._bids, self._asks, self.mid = bids, asks, mid
+        self._exchange_ts, self._gap = update.exchange_ts, False
+        self._buys = self._sells = 0.0
+        self._trades = 0
+        return token
+
+
+def _side(
+    levels: list[Level], mid: float, sign: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Asinh distance from mid in basis points, and notional in units; 0, 0 where no level is."""
+    away, size = np.zeros(BOOK_LEVELS), np.zeros(BOOK_LEVELS)
+    pairs = np.array(levels, dtype=np.float64) * _E12
+    count = len(levels)
+    away[:count] = np.arcsinh(sign * np.log(pairs[:, 0] / mid) / _BASIS_POINT)
+    size[:count] = pairs[:, 0] * pairs[:, 1] / _NOTIONAL_UNIT
+    return away, size
+
+
+def _order_flow(old_bid: Level, old_ask: Level, bid: Level, ask: Level) -> float:
+    """Net quantity that came to the best bid less that to the best ask, in coins.
+
+    Cont, Kukanov and Stoikov, The Price Impact of Order Book Events, 2014, equation (4).
+    """
+    flow = bid[1] * (bid[0] >= old_bid[0]) - old_bid[1] * (bid[0] <= old_bid[0])
+    flow -= ask[1] * (ask[0] <= old_ask[0]) - old_ask[1] * (ask[0] >= old_ask[0])
+    return flow * _E12
+
+
+def _imbalance(bids: float, asks: float) -> float:
+    return (bids - asks) / (bids + asks)
+
+
+def _log_share(amount: float) -> float:
+    return _LOG_SHARE * math.log1p(amount)
