@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -91,7 +92,7 @@ def _load(use: StrategyUse, symbols: Sequence[str]) -> Strategy:
         raise StrategyError(
             f"strategy {use.use!r}: no module {error.name!r} here or on the Python path"
         ) from error
-    kind = getattr(module, class_name, None)
+    kind: Any = getattr(module, class_name, None)
     if not inspect.isclass(kind) or not callable(getattr(kind, "on_event", None)):
         raise StrategyError(f"strategy {use.use!r}: {class_name} is not a class with `on_event`")
     try:

@@ -116,8 +116,6 @@ class StrategyUse(Section):
 
 class Ledger(Section):
     db: str = "sqlite:///data/kvtrader.db"
-    batch_facts: int = Field(500, ge=1)
-    batch_s: float = Field(0.5, gt=0)
 
 
 class Journal(Section):

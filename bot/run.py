@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bot.core.engine import Engine
 from bot.core.events import (
+    Command,
     Event,
     Fact,
     FeedDown,
@@ -73,7 +74,8 @@ class Run:
         self.counts: Counter[str] = Counter()
         self.untrained: set[str] = set()
         self._sink = sink
-        self._watchers = tuple(watchers)
+        self.watchers = list(watchers)
+        self.has_ended = False
         self._warn = warn
         self._was_live: set[str] = set()
         self._equity_due_ns = 0
@@ -108,6 +110,8 @@ class Run:
             self._down(event.symbol)
         elif type(event) is FeedUp:
             self._was_live.add(event.symbol)
+        elif type(event) is Command:
+            self.has_ended = event.name == "stop"
         elif type(event) is Prediction:
             self.counts["predictions"] += 1
             if not event.trained:
@@ -116,7 +120,7 @@ class Run:
         if type(event) is Tick and event.ts >= self._equity_due_ns:
             self._equity_due_ns = event.ts + EQUITY_EVERY_NS
             self._keep_equity(position, event.ts)
-        for watcher in self._watchers:
+        for watcher in self.watchers:
             watcher(position, event, facts)
 
     def _count_facts(self, facts: list[Fact]) -> None:

@@ -1,0 +1,377 @@
+"""The only place that chooses: which venue, which ledger, which models make up a run."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import structlog
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from bot import build, local_venue
+from bot.config import Settings
+from bot.core.events import ClockOffset, Command, Event, Input
+from bot.inbox import Inbox
+from bot.ledger.journal import JournalReader, JournalWriter
+from bot.ledger.runs import finish_run, last_unfinished_run, start_run
+from bot.ledger.schema import open_ledger
+from bot.ledger.writer import LedgerWriter
+from bot.live import Live, Repairs
+from bot.local_venue import LocalVenue, Urls
+from bot.operate.log import bind_run
+from bot.run import Run, money
+from bot.venue.address import public_url, rest_url
+from bot.venue.rest import Rest
+from bot.venue.stream import MarketStream, connect_limit
+from bot.venue.topics import plan
+
+log = structlog.get_logger()
+
+WARMUP = "warm-up"
+CLEAN_ENDS = ("user", "time")
+FIRST_CONNECTS = 3
+"""Connects that may fail at the start before the venue counts as unreachable."""
+DECISIVE = ("symbols", "feed", "account", "exchange", "risk", "strategies")
+"""The settings that change what is decided: a run is continued with the same."""
+
+
+class RunError(Exception):
+    """A run cannot go on; the text says why and what to do."""
+
+
+class PaperOptions(Struct, frozen=True):
+    """What the command line adds to the settings. ``venue`` is "bybit" or "local"."""
+
+    venue: str = "bybit"
+    seconds: float | None = None
+    is_new: bool = False
+
+
+class _Paper(Struct):
+    """The parts of one paper run."""
+
+    settings: Settings
+    options: PaperOptions
+    ledger: AsyncEngine
+    inbox: Inbox
+    rest: Rest
+    run: Run
+    run_id: str
+    writer: LedgerWriter
+    models: dict[str, Any]
+    streams: list[MarketStream]
+    venue: LocalVenue | None
+
+    @property
+    def folder(self) -> Path:
+        return self.settings.journal.folder / self.run_id
+
+
+async def paper(settings: Settings, options: PaperOptions) -> dict[str, Any]:
+    """Trade on paper until the time is up, Ctrl-C or SIGTERM; returns the summary.
+
+    Raises RunError, StrategyError, VenueUnreachable, LedgerError, CheckpointError, ...: each is
+    one line for the user.
+    """
+    async with AsyncExitStack() as stack:
+        build.engine(settings)  # A strategy that cannot be loaded is told before anything starts.
+        ledger = await open_ledger(settings.ledger.db)
+        stack.push_async_callback(ledger.dispose)
+        venue = None
+        if options.venue == "local":
+            venue = await stack.enter_async_context(local_venue.started(settings))
+        urls = Urls(settings.network, settings.network) if venue is None else venue.urls
+        inbox = Inbox(settings.feed.queue_size)
+        rest = Rest(rest_url(urls.rest), now=inbox.now, timeout_s=settings.feed.connect_timeout_s)
+        stack.push_async_callback(rest.close)
+        run, run_id, writer = await _resume_or_name(settings, options, ledger, inbox)
+        await _open_market(settings, rest, inbox)
+        made = _Paper(
+            settings,
+            options,
+            ledger,
+            inbox,
+            rest,
+            run,
+            run_id,
+            writer,
+            _models(settings),
+            _streams(settings, urls.ws, inbox),
+            venue,
+        )
+        return await _serve(made)
+
+
+async def _serve(made: _Paper) -> dict[str, Any]:
+    settings, run = made.settings, made.run
+    started = time.monotonic()
+    hashes = {name: model.card.weights_sha256 for name, model in made.models.items()}
+    if not run.position:
+        await start_run(
+            made.ledger,
+            made.run_id,
+            mode="paper",
+            instance=settings.instance,
+            started_ts=made.inbox.now(),
+            config=_recorded(settings),
+            code_version=version("kvtrader"),
+            seed=settings.exchange.seed,
+            models=hashes,
+            journal=str(made.folder),
+        )
+    journal = JournalWriter(
+        made.folder,
+        {
+            "config": _recorded(settings),
+            "venue": made.options.venue,
+            "code_version": version("kvtrader"),
+            "models": hashes,
+        },
+        chunk_entries=settings.journal.chunk_entries,
+        chunk_s=settings.journal.chunk_s,
+    )
+    if journal.position != run.position:
+        raise RunError(
+            f"{made.folder}: {journal.position} inputs on disk, {run.position} stepped: the "
+            "journal is damaged; start a new run with --new"
+        )
+    live = Live(run, made.inbox, journal, made.writer, made.rest)
+    run.watchers.append(Repairs(run.codec.book_topic, made.streams))
+    log.info("paper run", venue=made.options.venue, symbols=list(settings.symbols))
+    async with _inference(made, live), _signals(live):
+        await _unwrapped(live.serve(_feeds(made, live)))
+    summary = _summary(made, live, time.monotonic() - started)
+    is_clean = live.stopped_by is not None and live.stopped_by.source in CLEAN_ENDS
+    await finish_run(
+        made.ledger,
+        made.run_id,
+        ended_ts=made.inbox.now(),
+        status="finished" if is_clean else "failed",
+        summary=summary,
+    )
+    return summary
+
+
+def _feeds(made: _Paper, live: Live) -> list[Coroutine[Any, Any, None]]:
+    feeds = [stream.run() for stream in made.streams]
+    if made.options.seconds is not None:
+        feeds.append(_stop_after(live, made.options.seconds))
+    if made.venue is not None:
+        feeds.append(_stop_with(live, made.venue))
+    return feeds
+
+
+async def _stop_after(live: Live, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    live.stop("time", f"{seconds:g} s are over")
+
+
+async def _stop_with(live: Live, venue: LocalVenue) -> None:
+    code = await venue.wait()
+    live.stop("venue", f"the local venue ended with code {code}")
+
+
+async def _unwrapped(serving: Coroutine[Any, Any, None]) -> None:
+    """Await it; of a group of errors, the first says what happened."""
+    try:
+        await serving
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from group
+
+
+@asynccontextmanager
+async def _signals(live: Live) -> AsyncIterator[None]:
+    """The first Ctrl-C or SIGTERM ends the run cleanly, a second one at once."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(name: str) -> None:
+        log.info("stopping: orders are cancelled, the ledger is completed", signal=name)
+        live.stop("user", name)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number.name)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+# --- the parts --------------------------------------------------------------------------------
+
+
+def _models(settings: Settings) -> dict[str, Any]:
+    """The checkpoints in use. torch is loaded here, and only if a model is enabled."""
+    if not (settings.models.predictor.enabled or settings.models.analyzer.enabled):
+        return {}
+    from bot import inference  # noqa: PLC0415 - 2 s and 200 MB, which runs without models save
+
+    models = inference.checkpoints(settings)
+    for name, model in models.items():
+        if not model.card.trained:
+            log.warning("UNTRAINED model: its predictions mean nothing", model=name)
+    return models
+
+
+@asynccontextmanager
+async def _inference(made: _Paper, live: Live) -> AsyncIterator[None]:
+    """The inference thread, fed by the run and feeding its queue."""
+    if not made.models:
+        yield
+        return
+    from bot import inference  # noqa: PLC0415 - as above
+
+    worker, _ = inference.worker(
+        made.settings,
+        made.models,
+        publish=live.publish,
+        failed=live.model_failed,
+        clock_ns=time.time_ns,
+    )
+
+    def offer(position: int, event: Event, facts: object) -> None:
+        del facts
+        worker.offer(event, position)
+
+    made.run.watchers.append(offer)
+    worker.start()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(worker.close)
+
+
+def _streams(settings: Settings, ws: str, inbox: Inbox) -> list[MarketStream]:
+    feed = settings.feed
+    kinds = (f"orderbook.{feed.depth}", "publicTrade", "tickers", f"kline.{feed.interval}")
+    connects = connect_limit()
+    return [
+        MarketStream(
+            public_url(ws, category),
+            conn,
+            category,
+            topics,
+            inbox,
+            connects=connects,
+            random=Random(),  # noqa: S311 - spreads reconnects, keeps no secret
+            connect_timeout_s=feed.connect_timeout_s,
+            silence_s=feed.silence_s,
+            give_up_after=FIRST_CONNECTS,
+        )
+        for conn, category, topics in plan(settings.symbols, kinds)
+    ]
+
+
+async def _open_market(settings: Settings, rest: Rest, inbox: Inbox) -> None:
+    """Queue what must be known before trading; history passes with trading paused."""
+    instruments = await rest.instruments(settings.symbols)
+    offset_ns = await rest.server_time_offset()
+    inbox.put(Command(inbox.now(), "pause", WARMUP))
+    opening: list[Input] = [*instruments, *build.fees(settings, inbox.now())]
+    opening.append(ClockOffset(inbox.now(), offset_ns))
+    for symbol in settings.symbols:
+        feed = settings.feed
+        opening += await rest.candles(symbol, feed.interval, feed.warmup_candles)
+    for item in opening:
+        inbox.put(item)
+    inbox.put(Command(inbox.now(), "resume", WARMUP))
+    log.info("market opened", instruments=len(instruments), clock_offset_ms=offset_ns / 1e6)
+
+
+# --- starting and resuming -----------------------------------------------------------------------
+
+
+def _warn(text: str) -> None:
+    log.warning(text)
+
+
+def _recorded(settings: Settings) -> dict[str, Any]:
+    """The settings without addresses, which may hold passwords."""
+    return settings.model_dump(mode="json", exclude={"ledger"})
+
+
+async def _resume_or_name(
+    settings: Settings, options: PaperOptions, ledger: AsyncEngine, inbox: Inbox
+) -> tuple[Run, str, LedgerWriter]:
+    """Continue the unfinished run of this instance, or name a new one."""
+    row = None
+    if not options.is_new:
+        row = await last_unfinished_run(ledger, instance=settings.instance)
+    if row is not None:
+        run, writer = _stepped_again(settings, row, ledger, inbox)
+        if not run.has_ended:
+            bind_run(row["id"])
+            return run, row["id"], writer
+        # It was stopped and only its last words are missing.
+        run.finish()
+        await writer.commit(None)
+        await finish_run(ledger, row["id"], ended_ts=inbox.now())
+    run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    bind_run(run_id)
+    writer = LedgerWriter(ledger, run_id)
+    return Run(build.engine(settings), writer, warn=_warn), run_id, writer
+
+
+def _stepped_again(
+    settings: Settings, row: dict[str, Any], ledger: AsyncEngine, inbox: Inbox
+) -> tuple[Run, LedgerWriter]:
+    """Step through the run's journal: the same facts, which the ledger takes in but once."""
+    folder = settings.journal.folder / row["id"]
+    reader = JournalReader(folder)
+    now, then = _recorded(settings), reader.header["config"]
+    changed = [key for key in DECISIVE if now[key] != then[key]]
+    if changed:
+        raise RunError(
+            f"run {row['id']} is unfinished and was made with other settings "
+            f"({', '.join(changed)}): restore them, or start a new run with --new"
+        )
+    writer = LedgerWriter(ledger, row["id"])
+    run = Run(build.engine(settings), writer, warn=_warn)
+    last_ts = 0
+    for item in reader:
+        run.take(item)
+        last_ts = item.ts
+    inbox.start_after(last_ts)
+    if reader.torn:
+        log.warning("the journal's tail was torn: it never happened", detail=str(reader.torn))
+    log.info("run continued", run=row["id"], inputs=run.position, facts=run.counts["facts"])
+    return run, writer
+
+
+def _summary(made: _Paper, live: Live, wall_s: float) -> dict[str, Any]:
+    run, stopped_by = made.run, live.stopped_by
+    counts = run.counts
+    return {
+        "run": made.run_id,
+        "venue": made.options.venue,
+        "ended_by": f"{stopped_by.source}: {stopped_by.reason}" if stopped_by else "",
+        "wall_s": round(wall_s, 3),
+        "inputs": run.position,
+        "frames": counts["frames"],
+        "events": counts["events"],
+        "gaps": counts["gaps"],
+        "predictions": counts["predictions"],
+        "untrained": sorted(run.untrained),
+        "orders": counts["orders"],
+        "fills": counts["fills"],
+        **money(run),
+        "facts": counts["facts"],
+        "digest": made.writer.hexdigest(),
+        "journal": str(made.folder),
+        "db": made.settings.ledger.db,
+    }

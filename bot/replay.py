@@ -1,0 +1,228 @@
+"""A recorded session through the same path: a journal of ours, or a raw Bybit capture."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+from sqlalchemy import Connection
+
+from bot import build
+from bot.config import Settings, parse
+from bot.core.events import BookUpdate, Event, Fact, Input, Prediction
+from bot.core.instrument import to_decimal
+from bot.ledger import queries
+from bot.ledger.digest import line_of, plain
+from bot.ledger.journal import JournalReader, is_journal
+from bot.ledger.reading import read
+from bot.run import Memory, Run, money
+from bot.venue.archive import read_capture
+
+Predictions: TypeAlias = Literal["recorded", "recompute", "none"]
+
+
+class ReplayError(Exception):
+    """A replay cannot be made, or differs from its run; the text says where."""
+
+
+class ReplayOptions(Struct, frozen=True):
+    """What to do beside stepping. ``db`` is the ledger that ``verify`` compares with."""
+
+    predictions: Predictions | None = None
+    verify: bool = False
+    bbo: Path | None = None
+    db: str = ""
+
+
+class Recording(Struct):
+    """Where the inputs come from, and the settings they were made with, if known."""
+
+    inputs: Iterable[Input]
+    is_journal: bool
+    run_id: str | None = None
+    settings: Settings | None = None
+
+
+def open_recording(path: Path) -> Recording:
+    """Raises ReplayError, JournalError or CaptureError."""
+    if not path.exists():
+        raise ReplayError(f"{path}: no such file or folder")
+    if not is_journal(path):
+        return Recording(read_capture(path), is_journal=False)
+    reader = JournalReader(path)
+    header = reader.header
+    settings = parse(header["config"], f"{path}: the header's config")
+    return Recording(reader, is_journal=True, run_id=header["run"], settings=settings)
+
+
+def replay(
+    path: Path,
+    settings: Settings | None,
+    options: ReplayOptions,
+    progress: Callable[[Iterable[Input]], Iterable[Input]] = iter,
+) -> dict[str, Any]:
+    """Step through ``path``; returns the summary. ``settings`` override a journal's own.
+
+    Raises ReplayError, StrategyError and what the recording's reader raises.
+    """
+    recording = open_recording(path)
+    chosen = settings or recording.settings
+    if chosen is None:
+        raise ReplayError(f"{path}: holds no settings: name a config")
+    predictions = options.predictions or ("recorded" if recording.is_journal else "none")
+    with ExitStack() as stack:
+        facts = _Facts() if options.verify else Memory()
+        run = Run(build.engine(chosen), facts)
+        if options.bbo is not None:
+            run.watchers.append(stack.enter_context(_BboFile(options.bbo, run)))
+        recomputed = _recomputation(chosen, run) if predictions == "recompute" else None
+        started = time.perf_counter()
+        if not recording.is_journal:
+            for fee in build.fees(chosen, 0):
+                run.take(fee)
+            run.position = 0
+        for item in _with(progress(recording.inputs), predictions):
+            run.take(item)
+        run.finish()
+        wall_s = time.perf_counter() - started
+    summary = _summary(path, recording, run, facts, wall_s)
+    if recomputed is not None:
+        summary |= recomputed.summary()
+    if isinstance(facts, _Facts):
+        _verify(recording, facts, options.db)
+        summary["verified"] = True
+    return summary
+
+
+def _with(inputs: Iterable[Input], predictions: Predictions) -> Iterator[Input]:
+    """The inputs, without the recorded predictions where none are wanted."""
+    if predictions == "none":
+        return (item for item in inputs if type(item) is not Prediction)
+    return iter(inputs)
+
+
+def _summary(
+    path: Path, recording: Recording, run: Run, facts: Memory, wall_s: float
+) -> dict[str, Any]:
+    counts = run.counts
+    summary: dict[str, Any] = {
+        "path": str(path),
+        "run": recording.run_id,
+        "inputs": run.position,
+        "events": counts["events"],
+        "frames": counts["frames"],
+        "skipped": run.skipped,
+        "gaps": counts["gaps"],
+        "predictions": counts["predictions"],
+        "orders": counts["orders"],
+        "fills": counts["fills"],
+        **money(run),
+        "facts": counts["facts"],
+        "digest": facts.digest.hexdigest(),
+        "wall_s": round(wall_s, 6),
+        "frames_per_s": round(counts["frames"] / wall_s) if wall_s else 0,
+    }
+    torn = getattr(recording.inputs, "torn", None)
+    if torn:
+        summary["torn"] = str(torn)
+    return summary
+
+
+# --- --predictions recompute ------------------------------------------------------------------
+
+
+def _recomputation(settings: Settings, run: Run) -> Any:
+    from bot.recompute import Recomputation  # noqa: PLC0415 - loads torch, which others save
+
+    recomputation = Recomputation(settings)
+    run.watchers.append(recomputation)
+    return recomputation
+
+
+# --- --bbo --------------------------------------------------------------------------------------
+
+
+class _BboFile:
+    """The best prices after every book message, as CSV."""
+
+    def __init__(self, path: Path, run: Run) -> None:
+        self._path = path
+        self._market = run.engine.market
+
+    def __enter__(self) -> _BboFile:
+        self._file = self._path.open("w", encoding="utf-8", newline="")
+        self._rows = csv.writer(self._file, lineterminator="\n")
+        self._rows.writerow(
+            "symbol category ts_exchange_ms u best_bid bid_size best_ask ask_size".split()
+        )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def __call__(self, position: int, event: Event, facts: Sequence[Fact]) -> None:
+        del position, facts
+        if not isinstance(event, BookUpdate):
+            return
+        category, _, name = event.symbol.partition(":")
+        book = self._market.listing(event.symbol).book
+        bid, ask = book.best_bid, book.best_ask
+        numbers = (bid, book.bids.get(bid, 0), ask, book.asks.get(ask, 0))
+        shown = [plain(to_decimal(number)) if number else "" for number in numbers]
+        self._rows.writerow([name, category, event.exchange_ts // 1_000_000, event.u, *shown])
+
+
+# --- --verify -----------------------------------------------------------------------------------
+
+
+class _Facts(Memory):
+    """Keeps every fact, to be held against the ledger's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Fact] = []
+
+    def add(self, position: int, event: Event | None, facts: Sequence[Fact]) -> None:
+        super().add(position, event, facts)
+        self.kept += facts
+
+
+def _verify(recording: Recording, facts: _Facts, db: str) -> None:
+    """Raise ReplayError, naming the first fact that differs from the ledger's."""
+    run_id = recording.run_id
+    if run_id is None:
+        raise ReplayError("--verify needs a journal: a capture has no run to compare with")
+
+    def ask(connection: Connection) -> tuple[dict[str, Any], list[Fact]]:
+        return queries.run(connection, run_id), queries.facts(connection, run_id)
+
+    row, recorded = read(db, ask)
+    for number, (ours, theirs) in enumerate(zip(facts.kept, recorded, strict=False)):
+        if line_of(ours) != line_of(theirs):
+            raise ReplayError(
+                f"run {run_id}: fact {number} differs: the ledger has {_text(theirs)}, "
+                f"the replay makes {_text(ours)}"
+            )
+    if len(facts.kept) != len(recorded):
+        longer, what = (
+            (facts.kept, "replay") if len(facts.kept) > len(recorded) else (recorded, "ledger")
+        )
+        first = min(len(facts.kept), len(recorded))
+        raise ReplayError(
+            f"run {run_id}: the ledger has {len(recorded)} facts, the replay makes "
+            f"{len(facts.kept)}; fact {first} is only in the {what}: {_text(longer[first])}"
+        )
+    if row["digest"] != facts.digest.hexdigest():
+        raise ReplayError(
+            f"run {run_id}: the facts are equal but the ledger's digest is {row['digest']}, "
+            f"the replay's {facts.digest.hexdigest()}"
+        )
+
+
+def _text(fact: Fact) -> str:
+    return line_of(fact).decode().strip()
