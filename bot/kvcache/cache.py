@@ -130,7 +130,16 @@ class WindowCache:
     def evict(self) -> int:
         """Give back blocks that the next token cannot see; returns how many. Steps do this."""
         self._check_idle("evict")
-        return self._drop_before(max(self._start, self.position - self.spec.window + 1))
+        needed = max(self._start, self.position - self.spec.window + 1)
+        if needed >= self.position:
+            gone = len(self._table)
+        else:
+            gone = needed // self.spec.block_size - self._first_block
+        for block in self._table[:gone]:
+            self.pool.free(block)
+        del self._table[:gone]
+        self._first_block += gone
+        return gone
 
     def truncate(self, keep_last: int) -> None:
         """Forget all but the last ``keep_last`` tokens; positions go on."""
@@ -275,15 +284,3 @@ class WindowCache:
     def _copy(self, source: int, target: int) -> None:
         storage, per_slab = self.pool.storage, self.pool.per_slab
         storage[divmod(target, per_slab)] = storage[divmod(source, per_slab)]
-
-    def _drop_before(self, position: int) -> int:
-        """Free the blocks whose last token is before ``position``."""
-        if position >= self.position:
-            gone = len(self._table)
-        else:
-            gone = min(position // self.spec.block_size - self._first_block, len(self._table))
-        for block in self._table[:gone]:
-            self.pool.free(block)
-        del self._table[:gone]
-        self._first_block += gone
-        return gone

@@ -7,7 +7,7 @@ from typing import ClassVar
 from bot.core.events import BookUpdate, Event, FeedDown, Prediction, Trade
 from bot.kvcache import KVCacheManager
 from bot.model.checkpoint import Checkpoint
-from bot.model.forecast import TokenStream, horizons, require
+from bot.model.forecast import TokenStream, require
 from bot.model.tokens import BOOK_FEATURES, BOOK_TOKENS, BookTokens
 from bot.model.transformer import TransformerConfig
 
@@ -26,7 +26,7 @@ def analyzer_config(*, window: int = 256) -> TransformerConfig:
 
 
 class StreamingOrderBookAnalyzer:
-    """Reads one symbol's books and trades; answers after every book update."""
+    """Reads one symbol's books and trades; answers after every book update of a feed that is up."""
 
     wants: ClassVar[tuple[type[Event], ...]] = (BookUpdate, Trade, FeedDown)
 
@@ -42,12 +42,11 @@ class StreamingOrderBookAnalyzer:
     ) -> None:
         require(checkpoint.card, tokens=BOOK_TOKENS, features=BOOK_FEATURES)
         self.symbol = symbol
-        self._checkpoint = checkpoint
         self._book = BookTokens(symbol, depth)
         self._stream = TokenStream(
             checkpoint,
             caches,
-            f"{checkpoint.card.name}/{symbol}",
+            symbol,
             block_size=block_size,
             kv_cache_dtype=kv_cache_dtype,
         )
@@ -68,26 +67,15 @@ class StreamingOrderBookAnalyzer:
         if token is not None:
             self._stream.push(token)
             self._ready = True
+        elif isinstance(event, FeedDown):
+            self._ready = False
 
     def predict(self) -> Prediction | None:
         if not self._ready:
             return None
-        heads = self._stream.advance()
-        assert heads is not None
         self._ready = False
         position, ts = self._read
-        return Prediction(
-            ts=ts,
-            symbol=self.symbol,
-            model=self._checkpoint.card.name,
-            read_position=position,
-            read_ts=ts,
-            ready_ts=ts,
-            price=self._book.mid,
-            horizons=horizons(self._checkpoint, heads),
-            trained=self._checkpoint.card.trained,
-            rebuilt=self._stream.rebuilt,
-        )
+        return self._stream.predict(position=position, ts=ts, price=self._book.mid)
 
     def lost(self) -> None:
         self._book.gap()

@@ -38,7 +38,7 @@ class Card(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weights_sha256: str
     trained: bool
     seed: int | None = None
-    tolerance: float = 0.02
+    tolerance: float = 0.005
     metrics: dict[str, float] = {}
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from bot.core.events import Event, Horizon, Prediction
 from bot.kvcache import KVCacheManager
@@ -52,34 +52,30 @@ class TokenStream:
     eviction is exact. When more than that waits, the older tokens cannot matter and are skipped.
     """
 
-    __slots__ = ("_cache", "_history", "_model", "_name", "_pending", "_since_hole", "tokens")
+    __slots__ = ("_cache", "_checkpoint", "_history", "_pending", "_since_hole", "symbol",
+                 "tokens")  # fmt: skip
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         caches: KVCacheManager,
-        name: str,
+        symbol: str,
         *,
         block_size: int,
         kv_cache_dtype: str,
     ) -> None:
         config = checkpoint.card.config
         spec = config.cache_spec(block_size=block_size, kv_cache_dtype=kv_cache_dtype)
-        self._name = name
-        self._model = checkpoint.model
-        self._cache = caches.open(name, spec, step_tokens=STEP_TOKENS)
+        self.symbol = symbol
+        self._checkpoint = checkpoint
+        self._cache = caches.open(f"{checkpoint.card.name}/{symbol}", spec, step_tokens=STEP_TOKENS)
         self._history = np.zeros((config.reach, config.features), dtype=np.float32)  # a ring
         self._pending = 0
         self._since_hole: int | None = None
         self.tokens = 0
 
-    @property
-    def rebuilt(self) -> bool:
-        """Whether an output now depends on tokens from before a hole."""
-        return self._since_hole is not None
-
     def push(self, token: Token) -> None:
-        """Let a token wait for the next ``advance``."""
+        """Let a token wait for the next ``predict``."""
         self._history[self.tokens % len(self._history)] = token
         self.tokens += 1
         self._pending += 1
@@ -92,24 +88,40 @@ class TokenStream:
         """Say that tokens are missing before the next one."""
         self._since_hole = 0
 
-    def advance(self) -> NDArray[np.float32] | None:
-        """Raw heads [outputs] of the newest token, or None if none waits.
+    def predict(self, *, position: int, ts: int, price: float) -> Prediction:
+        """Append the tokens that wait, at least one, and answer for the newest.
 
         Raises OutOfBlocks, and FloatingPointError when the model answers with no number.
         """
-        if not self._pending:
-            return None
+        card = self._checkpoint.card
+        return Prediction(
+            ts=ts,
+            symbol=self.symbol,
+            model=card.name,
+            read_position=position,
+            read_ts=ts,
+            ready_ts=ts,
+            price=price,
+            horizons=_horizons(self._checkpoint, self._advance()),
+            trained=card.trained,
+            rebuilt=self._since_hole is not None,
+        )
+
+    def _advance(self) -> Tensor:
+        """Raw heads [outputs] of the newest token."""
+        assert self._pending, "nothing waits"
         count, reach = self._pending, len(self._history)
         if self._cache.evicted or count > reach:
             count = min(self.tokens, reach)
             self._cache.reset(self.tokens - count)
         rows = np.arange(self.tokens - count, self.tokens) % reach
         with torch.inference_mode():
-            raw = self._model.step(torch.from_numpy(self._history[rows]), self._cache)[-1]
+            x = torch.from_numpy(self._history[rows])
+            heads = self._checkpoint.model.step(x, self._cache)[-1]
         self._pending = 0
-        heads: NDArray[np.float32] = raw.numpy()
-        if not np.isfinite(heads).all():
-            raise FloatingPointError(f"{self._name}: the model answered {heads}")
+        if not torch.isfinite(heads).all():
+            name = self._checkpoint.card.name
+            raise FloatingPointError(f"model {name!r} answers {heads.tolist()} for {self.symbol}")
         return heads
 
 
@@ -120,30 +132,6 @@ def require(card: Card, *, tokens: str, features: int) -> None:
             f"model {card.name!r} reads {card.tokens} tokens of {card.config.features} features, "
             f"{tokens} of {features} are needed: choose a checkpoint trained for them"
         )
-
-
-def horizons(checkpoint: Checkpoint, heads: NDArray[np.float32]) -> tuple[Horizon, ...]:
-    """Raw heads [outputs] in log returns and probabilities.
-
-    ``confidence`` is how far ``up_probability`` is from even odds, doubled.
-    """
-    config = checkpoint.card.config
-    outputs = checkpoint.model.outputs(torch.from_numpy(heads).double())
-    means = outputs.mean.tolist()
-    chances = torch.sigmoid(outputs.up_logit).tolist()
-    quantiles = outputs.quantiles.tolist()
-    return tuple(
-        Horizon(
-            horizon_ns=horizon_ns,
-            expected_return=mean * scale,
-            up_probability=chance,
-            confidence=abs(2 * chance - 1),
-            quantiles=tuple(value * scale for value in values),
-        )
-        for horizon_ns, scale, mean, chance, values in zip(
-            config.horizons_ns, config.return_scale, means, chances, quantiles, strict=True
-        )
-    )
 
 
 def deviation(first: Prediction, second: Prediction, config: TransformerConfig) -> float:
@@ -163,3 +151,27 @@ def deviation(first: Prediction, second: Prediction, config: TransformerConfig) 
             *(abs(one - other) / scale for one, other in returns),
         )
     return worst
+
+
+def _horizons(checkpoint: Checkpoint, heads: Tensor) -> tuple[Horizon, ...]:
+    """Raw heads [outputs] in log returns and probabilities.
+
+    ``confidence`` is how far ``up_probability`` is from even odds, doubled.
+    """
+    config = checkpoint.card.config
+    outputs = checkpoint.model.outputs(heads.double())
+    means = outputs.mean.tolist()
+    chances = torch.sigmoid(outputs.up_logit).tolist()
+    quantiles = outputs.quantiles.tolist()
+    return tuple(
+        Horizon(
+            horizon_ns=horizon_ns,
+            expected_return=mean * scale,
+            up_probability=chance,
+            confidence=abs(2 * chance - 1),
+            quantiles=tuple(value * scale for value in values),
+        )
+        for horizon_ns, scale, mean, chance, values in zip(
+            config.horizons_ns, config.return_scale, means, chances, quantiles, strict=True
+        )
+    )

@@ -8,7 +8,7 @@ from typing import ClassVar
 from bot.core.events import Candle, Event, FundingRate, Prediction, Ticker
 from bot.kvcache import KVCacheManager
 from bot.model.checkpoint import Checkpoint
-from bot.model.forecast import TokenStream, horizons, require
+from bot.model.forecast import TokenStream, require
 from bot.model.tokens import CANDLE_FEATURES, CANDLE_TOKENS, CandleTokens, interval_ns
 from bot.model.transformer import TransformerConfig
 
@@ -49,13 +49,12 @@ class RealTimePricePredictor:
     ) -> None:
         require(checkpoint.card, tokens=CANDLE_TOKENS, features=CANDLE_FEATURES)
         self.symbol = symbol
-        self._checkpoint = checkpoint
         self._candles = CandleTokens(symbol, checkpoint.card.interval)
         self._bar_ns = interval_ns(checkpoint.card.interval)
         self._stream = TokenStream(
             checkpoint,
             caches,
-            f"{checkpoint.card.name}/{symbol}",
+            symbol,
             block_size=block_size,
             kv_cache_dtype=kv_cache_dtype,
         )
@@ -80,22 +79,9 @@ class RealTimePricePredictor:
     def predict(self) -> Prediction | None:
         if not self._ready:
             return None
-        heads = self._stream.advance()
-        assert heads is not None
         self._ready = False
         position, ts = self._read
-        return Prediction(
-            ts=ts,
-            symbol=self.symbol,
-            model=self._checkpoint.card.name,
-            read_position=position,
-            read_ts=ts,
-            ready_ts=ts,
-            price=self._candles.close,
-            horizons=horizons(self._checkpoint, heads),
-            trained=self._checkpoint.card.trained,
-            rebuilt=self._stream.rebuilt,
-        )
+        return self._stream.predict(position=position, ts=ts, price=self._candles.close)
 
     def lost(self) -> None:
         self._stream.hole()

@@ -121,7 +121,5 @@ def book_stream(count: int, *, symbol: str = SYMBOL, seed: int = 0) -> list[Even
             continue
         bids = [((100_000 - dice.randint(0, 30)) * E12, dice.randint(0, 80) * E12 // 10)]
         asks = [((100_002 + dice.randint(0, 30)) * E12, dice.randint(0, 80) * E12 // 10)]
-        events.append(
-            BookUpdate(ts, ts - 3 * MS, symbol, 50, index, index, False, bids, asks)
-        )
+        events.append(BookUpdate(ts, ts - 3 * MS, symbol, 50, index, index, False, bids, asks))
     return events
