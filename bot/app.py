@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bot import build, local_venue
 from bot.config import Settings
+from bot.core.errors import PlainError
 from bot.core.events import ClockOffset, Command, Event, Input
 from bot.inbox import Inbox
 from bot.ledger.journal import JournalReader, JournalWriter
@@ -45,7 +46,7 @@ DECISIVE = ("symbols", "feed", "account", "exchange", "risk", "strategies")
 """The settings that change what is decided: a run is continued with the same."""
 
 
-class RunError(Exception):
+class RunError(PlainError):
     """A run cannot go on; the text says why and what to do."""
 
 
@@ -151,12 +152,11 @@ async def _serve(made: _Paper) -> dict[str, Any]:
     async with _inference(made, live), _signals(live):
         await _unwrapped(live.serve(_feeds(made, live)))
     summary = _summary(made, live, time.monotonic() - started)
-    is_clean = live.stopped_by is not None and live.stopped_by.source in CLEAN_ENDS
     await finish_run(
         made.ledger,
         made.run_id,
         ended_ts=made.inbox.now(),
-        status="finished" if is_clean else "failed",
+        status="finished" if summary["clean"] else "failed",
         summary=summary,
     )
     return summary
@@ -358,6 +358,7 @@ def _summary(made: _Paper, live: Live, wall_s: float) -> dict[str, Any]:
     counts = run.counts
     return {
         "run": made.run_id,
+        "clean": stopped_by is not None and stopped_by.source in CLEAN_ENDS,
         "venue": made.options.venue,
         "ended_by": f"{stopped_by.source}: {stopped_by.reason}" if stopped_by else "",
         "wall_s": round(wall_s, 3),

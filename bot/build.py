@@ -11,6 +11,7 @@ import msgspec
 
 from bot.config import Settings, StrategyUse
 from bot.core.engine import Engine
+from bot.core.errors import PlainError
 from bot.core.events import Event, Fees
 from bot.core.instrument import to_e8, to_e12
 from bot.core.latency import Latency
@@ -23,7 +24,7 @@ _RESPONSE_SEED = 1_000_003
 """Answers draw their latency independently of requests."""
 
 
-class StrategyError(Exception):
+class StrategyError(PlainError):
     """A strategy cannot be loaded; the text names it and says what to change."""
 
 

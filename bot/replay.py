@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from msgspec import Struct
 from sqlalchemy import Connection
 
 from bot import build
 from bot.config import Settings, parse
+from bot.core.errors import PlainError
 from bot.core.events import BookUpdate, Event, Fact, Input, Prediction
 from bot.core.instrument import to_decimal
 from bot.ledger import queries
@@ -23,10 +24,20 @@ from bot.ledger.reading import read
 from bot.run import Memory, Run, money
 from bot.venue.archive import read_capture
 
+BBO_COLUMNS = (
+    "symbol",
+    "category",
+    "ts_exchange_ms",
+    "u",
+    "best_bid",
+    "bid_size",
+    "best_ask",
+    "ask_size",
+)
 Predictions: TypeAlias = Literal["recorded", "recompute", "none"]
 
 
-class ReplayError(Exception):
+class ReplayError(PlainError):
     """A replay cannot be made, or differs from its run; the text says where."""
 
 
@@ -62,18 +73,20 @@ def open_recording(path: Path) -> Recording:
 
 def replay(
     path: Path,
-    settings: Settings | None,
+    settings: Settings,
     options: ReplayOptions,
+    *,
+    is_chosen: bool = False,
     progress: Callable[[Iterable[Input]], Iterable[Input]] = iter,
 ) -> dict[str, Any]:
-    """Step through ``path``; returns the summary. ``settings`` override a journal's own.
+    """Step through ``path``; returns the summary.
+
+    A journal's own settings hold, unless ``settings`` were chosen for this replay.
 
     Raises ReplayError, StrategyError and what the recording's reader raises.
     """
     recording = open_recording(path)
-    chosen = settings or recording.settings
-    if chosen is None:
-        raise ReplayError(f"{path}: holds no settings: name a config")
+    chosen = settings if is_chosen or recording.settings is None else recording.settings
     predictions = options.predictions or ("recorded" if recording.is_journal else "none")
     with ExitStack() as stack:
         facts = _Facts() if options.verify else Memory()
@@ -154,12 +167,10 @@ class _BboFile:
         self._path = path
         self._market = run.engine.market
 
-    def __enter__(self) -> _BboFile:
+    def __enter__(self) -> Self:
         self._file = self._path.open("w", encoding="utf-8", newline="")
         self._rows = csv.writer(self._file, lineterminator="\n")
-        self._rows.writerow(
-            "symbol category ts_exchange_ms u best_bid bid_size best_ask ask_size".split()
-        )
+        self._rows.writerow(BBO_COLUMNS)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -23,7 +23,7 @@ from bot.core.events import (
 )
 from bot.core.instrument import amount
 from bot.ledger.digest import FactDigest
-from bot.venue.wire import Codec
+from bot.venue.wire import SKIPPED, Codec
 
 EQUITY_EVERY_NS = 10 * 10**9
 
@@ -92,6 +92,12 @@ class Run:
             self._record(position, event, facts)
         if self.codec.problems and self._warn is not None:
             self._tell_problems(self._warn)
+
+    @property
+    def skipped(self) -> int:
+        """Frames that could not be read or used."""
+        counts = self.codec.counts
+        return sum(counts[kind] for kind in SKIPPED)
 
     def finish(self) -> None:
         """The input has ended: what still travels arrives, and the last equity is kept."""

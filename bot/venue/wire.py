@@ -36,6 +36,10 @@ _MS = 1_000_000
 _PROBLEMS_KEPT = 100
 
 
+SKIPPED = ("malformed", "unknown topic", "refused", "no connection")
+"""The kinds of problem, as ``Codec.counts`` names them."""
+
+
 class Problem(Struct, frozen=True):
     """A frame that was skipped, in one line."""
 
