@@ -28,6 +28,7 @@ from bot.core.events import (
     Prediction,
 )
 from bot.ledger import rows, tables
+from bot.ledger.connect import to_its_end
 from bot.ledger.database import clear_errors
 from bot.ledger.digest import FactDigest, plain, plain_values
 
@@ -101,22 +102,26 @@ class LedgerWriter:
         """Write what is below ``durable_position`` (None: all); how many facts that were.
 
         Raises LedgerError; then nothing of the batch is in the database, and all of it is kept.
+        A cancellation waits for the transaction under way.
         """
         written = 0
         async with self._lock:
             while entries := self._durable(durable_position):
-                batch = _Batch(self.run_id, self._digest)
-                for entry in entries:
-                    batch.take(entry)
-                facts = self._committed_facts + batch.facts
-                with clear_errors(self._engine.url, "the ledger cannot be written"):
-                    async with self._engine.begin() as connection:
-                        await self._write(connection, batch, facts)
-                for _ in entries:
-                    self._entries.popleft()
-                self._digest, self._committed_facts = batch.digest, facts
-                written += batch.facts
+                written += await to_its_end(self._commit(entries))
         return written
+
+    async def _commit(self, entries: list[_Entry]) -> int:
+        batch = _Batch(self.run_id, self._digest)
+        for entry in entries:
+            batch.take(entry)
+        facts = self._committed_facts + batch.facts
+        with clear_errors(self._engine.url, "the ledger cannot be written"):
+            async with self._engine.begin() as connection:
+                await self._write(connection, batch, facts)
+        for _ in entries:
+            self._entries.popleft()
+        self._digest, self._committed_facts = batch.digest, facts
+        return batch.facts
 
     def _durable(self, durable_position: int | None) -> list[_Entry]:
         first = islice(self._entries, MAX_BATCH)
