@@ -94,7 +94,8 @@ def _load(use: StrategyUse, symbols: Sequence[str]) -> Strategy:
             f"strategy {use.use!r}: no module {error.name!r} here or on the Python path"
         ) from error
     kind: Any = getattr(module, class_name, None)
-    if not inspect.isclass(kind) or not callable(getattr(kind, "on_event", None)):
+    is_strategy = inspect.isclass(kind) and callable(getattr(kind, "on_event", None))
+    if not is_strategy:
         raise StrategyError(f"strategy {use.use!r}: {class_name} is not a class with `on_event`")
     try:
         strategy: Strategy = kind(tuple(symbols), **use.params)

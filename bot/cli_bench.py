@@ -12,14 +12,16 @@ from bot.cli_options import Json
 
 bench = typer.Typer(help="Measure this machine; see docs/benchmarks.md.", no_args_is_help=True)
 
-Input = Annotated[Path | None, typer.Option(help="A raw capture instead of the made-up feed.")]
+Input = Annotated[
+    Path | None, typer.Option("--input", help="A raw capture instead of the made-up feed.")
+]
 Messages = Annotated[int, typer.Option(min=1000, help="Messages of the made-up feed.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds; the median one is shown.")]
 
 
 @bench.command()
 def feed(
-    input_: Annotated[Input, typer.Option("--input")] = None,
+    input_: Input = None,
     messages: Messages = 100_000,
     rounds: Rounds = 5,
     as_json: Json = False,
@@ -36,7 +38,7 @@ def feed(
 
 @bench.command()
 def replay(
-    input_: Annotated[Input, typer.Option("--input")] = None,
+    input_: Input = None,
     messages: Messages = 100_000,
     rounds: Rounds = 3,
     as_json: Json = False,

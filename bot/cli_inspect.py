@@ -58,9 +58,7 @@ def _report(
 def _ask(question: str, db: str | None, **filters: Any) -> list[dict[str, Any]]:
     from bot.ledger import queries, reading
 
-    rows: list[dict[str, Any]] = reading.read(
-        _database(db), getattr(queries, question), **filters
-    )
+    rows: list[dict[str, Any]] = reading.read(_database(db), getattr(queries, question), **filters)
     return rows
 
 
@@ -93,9 +91,7 @@ def fills(
     _report(rows, "fills", _FILLS, as_json=as_json)
 
 
-def positions(
-    run: Run = None, symbol: Symbol = None, db: Db = None, as_json: Json = False
-) -> None:
+def positions(run: Run = None, symbol: Symbol = None, db: Db = None, as_json: Json = False) -> None:
     """Show what a run holds. Example: `bot positions`"""
     rows = _ask("positions", db, run=run, symbol=symbol)
     _report(rows, "positions", _POSITIONS, as_json=as_json)

@@ -19,6 +19,7 @@ from bot.core.events import BookUpdate, Event, Fact, Input, Prediction
 from bot.core.instrument import to_decimal
 from bot.ledger import queries
 from bot.ledger.digest import line_of, plain
+from bot.ledger.facts import read_facts
 from bot.ledger.journal import JournalReader, is_journal
 from bot.ledger.reading import read
 from bot.run import Memory, Run, money
@@ -210,7 +211,8 @@ def _verify(recording: Recording, facts: _Facts, db: str) -> None:
         raise ReplayError("--verify needs a journal: a capture has no run to compare with")
 
     def ask(connection: Connection) -> tuple[dict[str, Any], list[Fact]]:
-        return queries.run(connection, run_id), queries.facts(connection, run_id)
+        facts = [stored.fact for stored in read_facts(connection, run_id)]
+        return queries.run(connection, run_id), facts
 
     row, recorded = read(db, ask)
     for number, (ours, theirs) in enumerate(zip(facts.kept, recorded, strict=False)):

@@ -84,12 +84,17 @@ class Run:
         """Everything that follows from one input."""
         position = self.position
         self.position = position + 1
+        notices = self.engine.market.notices
         if type(item) is Frame:
             self.counts["frames"] += 1
         for event in self.codec.decode(item):
             facts = self.engine.step(event)
             self.counts["events"] += 1
             self._record(position, event, facts)
+            if notices:
+                for notice in notices:
+                    self._record(position, notice, [])
+                notices.clear()
         if self.codec.problems and self._warn is not None:
             self._tell_problems(self._warn)
 
@@ -113,7 +118,8 @@ class Run:
         if facts:
             self._count_facts(facts)
         if type(event) is FeedDown:
-            self._down(event.symbol)
+            if event.symbol in self._was_live:
+                self.counts["gaps"] += 1
         elif type(event) is FeedUp:
             self._was_live.add(event.symbol)
         elif type(event) is Command:
@@ -137,13 +143,6 @@ class Run:
                 counts["orders"] += 1
             elif type(fact) is Fill:
                 counts["fills"] += 1
-            elif type(fact) is FeedDown:
-                self._down(fact.symbol)
-
-    def _down(self, symbol: str) -> None:
-        """A gap counts once the symbol has been live."""
-        if symbol in self._was_live:
-            self.counts["gaps"] += 1
 
     def _keep_equity(self, position: int, ts: int) -> None:
         account = self.engine.account

@@ -30,7 +30,7 @@ def as_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[st
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         is_number = any(isinstance(row.get(column), int | float | Decimal) for row in rows)
-        is_time = column.endswith("ts")
+        is_time = _is_time(column)
         table.add_column(column, justify="right" if is_number and not is_time else "left")
     for row in rows:
         table.add_row(*(_cell(column, row.get(column)) for column in columns))
@@ -70,7 +70,7 @@ def counted(inputs: Iterable[Input]) -> Iterable[Input]:
 def _cell(column: str, value: object) -> str:
     if value is None:
         return ""
-    if column.endswith("ts") and isinstance(value, int) and value:
+    if _is_time(column) and isinstance(value, int) and value:
         return f"{datetime.fromtimestamp(value / 1e9, UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3]
     if isinstance(value, Decimal):
         return f"{value:f}"
@@ -83,3 +83,7 @@ def _cell(column: str, value: object) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("[", "\\[")
+
+
+def _is_time(column: str) -> bool:
+    return column == "ts" or column.endswith("_ts")

@@ -84,12 +84,12 @@ class Engine:
             self.risk.start_day(ts)
         if kind is BookUpdate or kind is Trade:
             self.exchange.arrive(event.symbol, event.exchange_ts, ts, facts)  # type: ignore[union-attr]
-            self.market.apply(event, facts)
+            self.market.apply(event)
             self.exchange.match(event, facts)  # type: ignore[arg-type]
         elif kind is Tick and event.exchange_ts:
             self.exchange.arrive_all(event.exchange_ts, ts, facts)
         else:
-            self.market.apply(event, facts)
+            self.market.apply(event)
             if kind is FundingRate:
                 self._fund(event, facts)  # type: ignore[arg-type]
         if facts:
