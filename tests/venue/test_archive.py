@@ -223,12 +223,18 @@ def test_a_cut_file_gives_its_whole_lines_and_says_so(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("c") / "c"
     path.write_bytes(whole[:cut])
     ends = {len(b"".join(pieces[: n + 1])) for n in range(len(pieces))}
+    # Without a whole line there is nothing to give, and under 4 bytes no telling that it is zstd.
+    empty = cut < (4 if pieces is not encoded else len(encoded[0]) - 1)
     try:
         capture = read_capture(path)
     except CaptureError as error:
-        assert "is cut off after line 0" in str(error) or cut < 4  # too short to be told as zstd
+        failure = str(error)
+        capture = None
+    if capture is None:
+        assert "is cut off after line 0" in failure or empty
         assert cut < len(pieces[0])
         return
+    assert not empty
     full = read_capture(write_bytes(path, whole))
     assert capture.inputs == full.inputs[: len(capture.inputs)]
     at_line_end = pieces is encoded and (cut in ends or cut + 1 in ends)
