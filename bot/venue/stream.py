@@ -175,7 +175,7 @@ class MarketStream:
             try:
                 await transport.wait_disconnected()
             except WSError as error:
-                connection.end(f"not WebSocket: {cause_of(error)}")
+                self._log.warning("venue broke the WebSocket protocol", cause=str(error))
             for task in tasks:
                 task.cancel()
         self._log.warning("disconnected", reason=connection.end_reason)
