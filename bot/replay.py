@@ -128,8 +128,8 @@ def _summary(
         "path": str(path),
         "run": recording.run_id,
         "inputs": run.position,
-        "events": counts["events"],
-        "frames": counts["frames"],
+        "events": run.events,
+        "frames": run.frames,
         "skipped": run.skipped,
         "gaps": counts["gaps"],
         "predictions": counts["predictions"],
@@ -139,7 +139,7 @@ def _summary(
         "facts": counts["facts"],
         "digest": facts.digest.hexdigest(),
         "wall_s": round(wall_s, 6),
-        "frames_per_s": round(counts["frames"] / wall_s) if wall_s else 0,
+        "frames_per_s": round(run.frames / wall_s) if wall_s else 0,
     }
     torn = getattr(recording.inputs, "torn", None)
     if torn:

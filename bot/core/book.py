@@ -79,6 +79,8 @@ class Book:
         qty = levels.get(price)
         if qty is not None:
             return qty
+        if price > self.best_bid if side == "Buy" else price < self.best_ask:
+            return 0
         worst = self.worst_visible(side)
         return 0 if (price > worst if side == "Buy" else price < worst) else None
 

@@ -15,8 +15,8 @@ from bot.core.events import Connected, Fees, Frame, Input, Instrument
 
 SYMBOL = "linear:BTCUSDT"
 CONN = "linear.1"
-STEP_NS = 9_000_000
-"""Market time between messages: a requote every 100 ms comes every eleventh message."""
+STEP_NS = 13_000_000
+"""Market time between messages: a requote every 100 ms comes every eighth message."""
 _START_NS = 1_786_310_818_130_000_000
 _LEVELS = 50
 
@@ -83,9 +83,9 @@ class _Maker:
         random = self._random
         bids: dict[int, int] = {}
         asks: dict[int, int] = {}
-        if random.random() < 0.2:
+        if random.random() < 0.25:
             self._shift(random.choice((-1, 1)), bids, asks)
-        for _ in range(random.randint(5, 10)):
+        for _ in range(random.randint(5, 9)):
             distance = min(int(random.expovariate(0.12)), _LEVELS - 1)
             if random.random() < 0.5:
                 bids[self._bid - distance] = self._qty()

@@ -30,7 +30,9 @@ from bot.venue.archive import read_capture
 from strategies.market_maker import MarketMaker
 
 _COMMIT_EVERY = 2_000
-"""Messages between two commits of the ledger."""
+"""Messages between two commits of the ledger, which go on beside the stepping as in a live run."""
+_TURN_EVERY = 200
+"""Messages taken before the loop looks at its other tasks, as in a live run."""
 _MS = 1_000_000
 _LIMITS = RiskLimits(
     max_position_notional=10**17,
@@ -54,7 +56,7 @@ class _Feed(Struct):
 
 class _Round(Struct):
     wall_s: float
-    counts: dict[str, int]
+    run: Run
 
 
 class _Counting:
@@ -102,7 +104,7 @@ def _feed(source: Path | None, messages: int) -> _Feed:
     for item in inputs:
         run.take(item)
     size = sum(len(item.data) for item in inputs if isinstance(item, Frame))
-    frames = run.counts["frames"]
+    frames = run.frames
     return _Feed(
         made_feed.opening()[1:2],
         inputs,
@@ -150,7 +152,7 @@ def _plain_round(made: _Feed, strategy: Strategy) -> _Round:
     started = time.perf_counter()
     for item in made.inputs:
         take(item)
-    return _Round(time.perf_counter() - started, run.counts)
+    return _Round(time.perf_counter() - started, run)
 
 
 async def _ledger_round(made: _Feed) -> _Round:
@@ -164,15 +166,20 @@ async def _ledger_round(made: _Feed) -> _Round:
         run = _started(made, _maker(made), writer)
         take = run.take
         started = time.perf_counter()
+        committing = asyncio.ensure_future(writer.commit(None))
         for number, item in enumerate(made.inputs, 1):
             take(item)
-            if number % _COMMIT_EVERY == 0:
-                await writer.commit(None)
+            if number % _TURN_EVERY == 0:
+                await asyncio.sleep(0)
+                if committing.done() and number % _COMMIT_EVERY == 0:
+                    await committing
+                    committing = asyncio.ensure_future(writer.commit(None))
+        await committing
         run.finish()
         await writer.commit(None)
         wall_s = time.perf_counter() - started
         await ledger.dispose()
-        return _Round(wall_s, run.counts)
+        return _Round(wall_s, run)
 
 
 def _latencies_us(made: _Feed, strategy: Strategy) -> list[float]:
@@ -191,16 +198,16 @@ def _result(
     made: _Feed, timed: list[_Round], latencies_us: list[float], *, ledger: str, rounds: int
 ) -> dict[str, Any]:
     middle = sorted(timed, key=lambda each: each.wall_s)[len(timed) // 2]
-    messages = middle.counts["frames"]
+    messages = middle.run.frames
     cuts = statistics.quantiles(latencies_us, n=100)
     return {
         "messages": messages,
         "bytes_per_message": round(made.bytes_per_message, 1),
         "levels_per_message": round(made.levels_per_message, 2),
-        "events": middle.counts["events"],
-        "orders": middle.counts["orders"],
-        "fills": middle.counts["fills"],
-        "facts": middle.counts["facts"],
+        "events": middle.run.events,
+        "orders": middle.run.counts["orders"],
+        "fills": middle.run.counts["fills"],
+        "facts": middle.run.counts["facts"],
         "journal": "none",
         "ledger": ledger,
         "rounds": rounds,
