@@ -12,6 +12,7 @@ variance of a 10 s return: enough to learn from, far from certain.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from random import Random
 
 from bot.venue.emulator.listing import Coin
@@ -65,5 +66,12 @@ class FairValue:
 
 
 def _ou(value: float, seconds: float, relaxation_s: float, deviation: float, draw: float) -> float:
+    decay, renewal = _weights(seconds, relaxation_s)
+    return value * decay + deviation * renewal * draw
+
+
+@lru_cache(maxsize=64)
+def _weights(seconds: float, relaxation_s: float) -> tuple[float, float]:
+    """What a step keeps of the old value, and what it takes of a new draw."""
     decay = math.exp(-seconds / relaxation_s)
-    return value * decay + deviation * math.sqrt(1.0 - decay * decay) * draw
+    return decay, math.sqrt(1.0 - decay * decay)

@@ -15,6 +15,9 @@ FrameFault: TypeAlias = Callable[[str, list[str]], list[str]]
 """(the frame that was due, what a new subscriber would get now) -> what goes out instead."""
 
 
+_NAMES_AND_TIMES = frozenset({"s", "symbol", "start", "end", "interval", "i", "T"})
+
+
 def _gap(frame: str, snapshot: list[str]) -> list[str]:
     """The frame never arrives: the next one's ``u`` is one too high."""
     del frame, snapshot
@@ -39,12 +42,11 @@ def _unknown_topic(frame: str, snapshot: list[str]) -> list[str]:
 
 
 def _null_field(frame: str, snapshot: list[str]) -> list[str]:
-    """The first field of the payload that is not the symbol's name becomes null."""
+    """The first field of the payload that is more than a name or a time becomes null."""
     del snapshot
     message = json.loads(frame)
     data = message["data"][0] if isinstance(message["data"], list) else message["data"]
-    names = [name for name in data if name not in {"s", "symbol", "start", "i", "T"}]
-    data[names[0]] = None
+    data[next(name for name in data if name not in _NAMES_AND_TIMES)] = None
     return [_text(message)]
 
 

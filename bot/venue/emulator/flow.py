@@ -13,7 +13,7 @@ from random import Random
 from bot.venue.emulator.listing import Listing
 from bot.venue.emulator.orderbook import BookSide, Execution, OrderBook
 
-TRADE_SHARE = 0.22
+TRADE_SHARE = 0.19
 """The share of a symbol's events that are taker orders."""
 REACH = 1500
 """Makers quote at most that many ticks from the touch."""
@@ -129,7 +129,7 @@ class OrderFlow:
         else:
             distance = int(rng.random() * REACH)
         lean = math.exp(_LEAN * (signal if buy else -signal))
-        for _ in range(1 + int(rng.expovariate(0.22))):
+        for _ in range(1 + int(rng.expovariate(0.26))):
             price = touch - distance if buy else touch + distance
             if distance >= REACH or price < 1:
                 return

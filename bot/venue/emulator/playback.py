@@ -37,8 +37,8 @@ class Playback:
         self._frames = self._load(path)
         self._topics = {frame.topic for frame in self._frames}
         self._next = 0
+        self._wanted = False
         self._start_ns: int | None = None
-        self._now_ns: int | None = None
         self._kept: dict[Topic, Kept] = {}
 
     @property
@@ -51,8 +51,7 @@ class Playback:
         )
 
     def subscribe(self, topic: Topic) -> list[str]:
-        if self._start_ns is None:
-            self._start_ns = self._now_ns
+        self._wanted = True
         kept = self._kept.get(topic)
         return [kept.snapshot()] if kept else []
 
@@ -64,10 +63,11 @@ class Playback:
         return False
 
     def advance(self, to_ns: int) -> list[Outgoing]:
-        self._now_ns = to_ns
         outgoing: list[Outgoing] = []
-        if self._start_ns is None:
+        if not self._wanted:
             return outgoing
+        if self._start_ns is None:
+            self._start_ns = to_ns
         after_ns = to_ns - self._start_ns
         while not self.finished and self._frames[self._next].after_ns <= after_ns:
             frame = self._frames[self._next]

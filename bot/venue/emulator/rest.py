@@ -191,7 +191,7 @@ def category_of(query: Query) -> str:
 
 
 def number(query: Query, name: str, default: int, least: int, most: int) -> int:
-    """An integer parameter, clamped at ``most`` as Bybit does; refused below ``least``."""
+    """An integer parameter, clamped at ``most``, refused below ``least``."""
     text = query.get(name)
     if not text:
         return default
