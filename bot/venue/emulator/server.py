@@ -12,7 +12,6 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from bot.venue.emulator import rest
 from bot.venue.emulator.connection import Socket
 from bot.venue.emulator.control import Control
 from bot.venue.emulator.feed import Feed, LiveFeed
@@ -20,6 +19,15 @@ from bot.venue.emulator.hub import Hub
 from bot.venue.emulator.listing import DEFAULT_SYMBOLS, VenueError
 from bot.venue.emulator.market import Market
 from bot.venue.emulator.playback import Playback
+from bot.venue.emulator.rest import (
+    CATEGORIES,
+    BadParameterError,
+    Result,
+    envelope,
+    refusal,
+    routes,
+    server_time,
+)
 
 HOST = "127.0.0.1"
 _TICK_S = 0.01
@@ -55,7 +63,7 @@ class Venue:
                 history_hours=history_hours,
             )
             self.feed = LiveFeed(market)
-            self._routes = rest.routes(market)
+            self._routes = routes(market)
         else:
             playback = Playback(capture)
             self.feed = playback
@@ -118,7 +126,7 @@ class Venue:
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._outage])
-        for category in rest.CATEGORIES:
+        for category in CATEGORIES:
             application.router.add_get(f"/v5/public/{category}", self._socket)
         application.router.add_get("/v5/market/time", self._time)
         for path in self._routes:
@@ -138,21 +146,21 @@ class Venue:
     async def _time(self, request: web.Request) -> web.Response:
         del request
         now_ns = self._clock_ns()
-        return _json(rest.envelope(rest.server_time(now_ns), now_ns // 1_000_000))
+        return _json(envelope(server_time(now_ns), now_ns // 1_000_000))
 
     async def _answer(self, request: web.Request) -> web.Response:
         now_ms = self._clock_ns() // 1_000_000
         try:
             result = self._routes[request.path](request.query)
-        except rest.BadParameterError as error:
-            return _json(rest.refusal(10001, str(error), now_ms))
-        return _json(rest.envelope(result, now_ms))
+        except BadParameterError as error:
+            return _json(refusal(10001, str(error), now_ms))
+        return _json(envelope(result, now_ms))
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         return await Socket(self.hub, request).run(request.path.rpartition("/")[2])
 
 
-def _json(body: rest.Result) -> web.Response:
+def _json(body: Result) -> web.Response:
     return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
 
