@@ -21,7 +21,7 @@ _MAX_REQUEST_BYTES = 1 << 20
 class Socket:
     """The server's side of one connection; the hub knows it as an ``Outlet``."""
 
-    def __init__(self, hub: Hub, request: web.Request, idle_s: float = IDLE_S) -> None:
+    def __init__(self, hub: Hub, request: web.Request, idle_s: float) -> None:
         self._hub = hub
         self._request = request
         self._idle_s = idle_s

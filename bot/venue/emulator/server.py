@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from bot.venue.emulator.connection import Socket
+from bot.venue.emulator.connection import IDLE_S, Socket
 from bot.venue.emulator.control import Control
 from bot.venue.emulator.feed import Feed, LiveFeed
 from bot.venue.emulator.hub import Hub
@@ -39,7 +39,8 @@ class Venue:
 
     Without ``capture`` it plays a synthetic market of ``symbols`` that follows from ``seed``;
     with one it plays that file's frames again. Raises VenueError for what it cannot play.
-    ``clock_ns`` is the market's time, so that a test may let it run faster than the wall.
+    ``clock_ns`` is the market's time, so that a test may let it run faster than the wall; a
+    client that says nothing for ``idle_s`` is cut.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class Venue:
         capture: Path | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         history_hours: int = 168,
+        idle_s: float = IDLE_S,
     ) -> None:
         self._clock_ns = clock_ns
+        self._idle_s = idle_s
         self.feed: Feed
         if capture is None:
             market = Market(
@@ -157,7 +160,8 @@ class Venue:
         return _json(envelope(result, now_ms))
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
-        return await Socket(self.hub, request).run(request.path.rpartition("/")[2])
+        socket = Socket(self.hub, request, self._idle_s)
+        return await socket.run(request.path.rpartition("/")[2])
 
 
 def _json(body: Result) -> web.Response:

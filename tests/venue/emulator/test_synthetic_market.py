@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -138,7 +139,7 @@ def test_history_reaches_the_open_minute_without_a_hole_and_the_market_goes_on_f
         assert starts == list(range(starts[0], starts[-1] + 1, MINUTE_MS))
         assert starts[-1] == START_NS // 1_000_000 // MINUTE_MS * MINUTE_MS
         assert len(bars) == 30 * 60 + 1
-        for before, bar in zip(bars, bars[1:], strict=False):
+        for before, bar in itertools.pairwise(bars):
             assert bar.open == before.close
             assert bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high
             assert bar.low * bar.lots <= bar.turnover <= bar.high * bar.lots
@@ -182,7 +183,9 @@ def test_weeks_start_on_monday_and_months_on_the_first():
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 400_000), st.integers(50, 60), st.integers(1, 9)), max_size=80),
+    st.lists(
+        st.tuples(st.integers(1, 400_000), st.integers(50, 60), st.integers(1, 9)), max_size=80
+    ),
     st.sampled_from(["1", "3", "5", "15"]),
 )
 def test_longer_bars_are_what_their_trades_add_up_to(steps, interval):
@@ -200,9 +203,7 @@ def test_longer_bars_are_what_their_trades_add_up_to(steps, interval):
         prices = [close, *(price for _, price, _ in mine)]
         lots = sum(lots for _, _, lots in mine)
         turnover = sum(price * lots for _, price, lots in mine)
-        expected.append(
-            Bar(start, close, max(prices), min(prices), prices[-1], lots, turnover)
-        )
+        expected.append(Bar(start, close, max(prices), min(prices), prices[-1], lots, turnover))
         close = prices[-1]
     assert candles.bars(interval, 0, at_ms, 1000) == expected[::-1]
 
