@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +17,7 @@ import structlog
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bot import build, local_venue
+from bot import __version__, build, local_venue
 from bot.config import Settings
 from bot.core.errors import PlainError
 from bot.core.events import ClockOffset, Command, Event, Input
@@ -125,7 +124,7 @@ async def _serve(made: _Paper) -> dict[str, Any]:
             instance=settings.instance,
             started_ts=made.inbox.now(),
             config=_recorded(settings),
-            code_version=version("kvtrader"),
+            code_version=__version__,
             seed=settings.exchange.seed,
             models=hashes,
             journal=str(made.folder),
@@ -135,7 +134,7 @@ async def _serve(made: _Paper) -> dict[str, Any]:
         {
             "config": _recorded(settings),
             "venue": made.options.venue,
-            "code_version": version("kvtrader"),
+            "code_version": __version__,
             "models": hashes,
         },
         chunk_entries=settings.journal.chunk_entries,

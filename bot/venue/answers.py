@@ -10,6 +10,7 @@ from collections.abc import Container, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from bot.core.errors import PlainError
 from bot.core.events import Candle, Instrument
 
 MS = 1_000_000
@@ -23,7 +24,7 @@ _INTERVAL_NS = {
 }
 
 
-class MalformedAnswer(ValueError):
+class MalformedAnswer(PlainError):
     """The venue answered, but not what its documentation promises."""
 
 

@@ -18,6 +18,7 @@ import structlog
 import zstandard
 from msgspec import Struct
 
+from bot.core.errors import PlainError
 from bot.core.events import Connected, Disconnected, Frame, Input
 from bot.venue.answers import MS, parse_instruments
 from bot.venue.topics import CATEGORIES
@@ -28,7 +29,7 @@ _READ_BYTES = 1 << 18
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
-class CaptureError(Exception):
+class CaptureError(PlainError):
     """The file cannot be read as a capture; the text says where, and why."""
 
 

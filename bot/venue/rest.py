@@ -17,6 +17,7 @@ import requests
 from pybit.exceptions import FailedRequestError, InvalidRequestError
 from pybit.unified_trading import HTTP
 
+from bot.core.errors import PlainError
 from bot.core.events import Candle, Instrument
 from bot.venue.address import VenueUnreachable, cause_of
 from bot.venue.answers import (
@@ -36,7 +37,7 @@ PAGES_MAX = 50
 _log = logging.getLogger(__name__)
 
 
-class VenueRefused(Exception):
+class VenueRefused(PlainError):
     """The venue answered no; ``code`` is Bybit's retCode or the HTTP status."""
 
     def __init__(self, request: str, code: int, message: str) -> None:

@@ -14,11 +14,13 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+from bot.core.errors import PlainError
+
 DEFAULT_SYMBOLS = ("linear:BTCUSDT", "linear:ETHUSDT", "spot:BTCUSDT", "spot:ETHUSDT")
 _SYMBOL = re.compile(r"(linear|spot):([A-Z0-9]{1,26})(USDT)")
 
 
-class VenueError(Exception):
+class VenueError(PlainError):
     """The local venue cannot be set up as asked; the text says what and the way out."""
 
 
