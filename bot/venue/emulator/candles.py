@@ -150,10 +150,10 @@ def seed_history(
     close = round(fairs[0][0] / listing.tick_size)
     for index, path in enumerate(fairs):
         ticks = [round(value / listing.tick_size) for value in path]
-        wick = listing.coin.vol * path[0] / listing.tick_size
+        wick = 2 * listing.coin.vol * path[0] / listing.tick_size
         high = max(close, *ticks) + round(abs(rng.gauss(0.0, wick)))
         low = min(close, *ticks) - round(abs(rng.gauss(0.0, wick)))
-        busy = 0.75 + 0.25 * (high - low) / max(1.0, 14 * wick)
+        busy = 0.75 + 0.25 * (high - low) / max(1.0, 7 * wick)
         lots = max(1, round(lots_per_minute * busy * rng.gammavariate(8.0, 0.125)))
         turnover = lots * ((high + low + close + ticks[-1]) // 4)
         bars.append(Bar(start_ms + index * MINUTE_MS, close, high, low, ticks[-1], lots, turnover))
