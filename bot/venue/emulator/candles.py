@@ -6,6 +6,7 @@ in, but for the history that ``seed_history`` writes before the first trade.
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from random import Random
 
@@ -161,15 +162,23 @@ def seed_history(
     return bars
 
 
-def fair_paths(fair: FairValue, minutes: int) -> tuple[list[list[float]], list[list[float]]]:
-    """Walk the fair value through ``minutes`` minutes; where spot and linear went in each."""
+def fair_paths(
+    fair: FairValue, minutes: int, sweep_vol: float, rng: Random
+) -> tuple[list[list[float]], list[list[float]]]:
+    """Walk the fair value through ``minutes`` minutes; where spot and linear went in each.
+
+    ``sweep_vol`` is what sweeps would have taught it, a deviation per sqrt(s).
+    """
+    seconds = MINUTE_MS / 1000 / _PATH_STEPS
+    swept = sweep_vol * math.sqrt(seconds)
     spot: list[list[float]] = []
     linear: list[list[float]] = []
     for _ in range(minutes):
         spot.append([])
         linear.append([])
         for _ in range(_PATH_STEPS):
-            fair.step(MINUTE_MS / 1000 / _PATH_STEPS)
+            fair.step(seconds)
+            fair.learn(math.exp(rng.gauss(0.0, swept)))
             spot[-1].append(fair.spot)
             linear[-1].append(fair.linear)
     return spot, linear

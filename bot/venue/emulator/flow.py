@@ -22,10 +22,10 @@ REACH = 1500
 _CLUSTER_SHARE = 0.3  # events that follow the one before at once
 _CLUSTER_NS = 2e6
 _TAKER_REACH = (2, 25)  # ticks beyond the best price: the bounds of a taker's own limit
-SWEEP_SHARE = 0.012
+SWEEP_SHARE = 0.02
 """The share of takers that take everything up to a price some way off."""
-_SWEEP_REACH = 6e-5  # of the price, on average
-_SWEEP_REACH_MOST = 4e-4
+_SWEEP_REACH = 1e-4  # of the price, on average
+_SWEEP_REACH_MOST = 5e-4
 _TAKER_SPREAD = 1.5  # deviation of the log of a taker's size
 _MAKER_SPREAD = 1.2
 _EVERYTHING = 1 << 62  # lots
@@ -55,11 +55,7 @@ class OrderFlow:
         volatility = coin.vol * coin.price / listing.tick_size
         self._taker_reach = min(max(round(2 * volatility), least), most)
         self._price = coin.price / listing.tick_size
-        # What makers aim at, by distance from the touch: heavy there, lean behind, rising far out.
-        self._targets = [
-            self._touch_lots * (0.08 + 0.0008 * min(distance, 200) + 0.9 * math.exp(-distance / 3))
-            for distance in range(REACH)
-        ]
+        self._targets = [self._touch_lots * _profile(distance) for distance in range(REACH)]
         slow = (1e9 / events_per_s - _CLUSTER_SHARE * _CLUSTER_NS) / (1 - _CLUSTER_SHARE)
         self._slow_ns = max(slow, 1e5)
         self._habit = 0.0
@@ -153,7 +149,7 @@ class OrderFlow:
         else:
             distance = int(rng.random() * REACH)
         lean = math.exp(_LEAN * (signal if buy else -signal))
-        for _ in range(1 + int(rng.expovariate(0.26))):
+        for _ in range(1 + int(rng.expovariate(0.36))):
             price = touch - distance if buy else touch + distance
             if distance >= REACH or price < 1:
                 return
@@ -177,8 +173,25 @@ class OrderFlow:
 
 
 def taker_lots_per_s(listing: Listing, events_per_s: float) -> float:
-    """What takers trade on average; sweeps add about two thirds (measured) to the others."""
-    return events_per_s * TRADE_SHARE * listing.lots_for(listing.coin.trade_usdt) * 5 / 3
+    """What takers trade, about: sweeps find half of what makers aim at."""
+    reach = round(_sweep_reach(listing) * listing.coin.price / listing.tick_size)
+    swept = listing.lots_for(listing.coin.touch_usdt) * sum(map(_profile, range(reach))) / 2
+    lone = listing.lots_for(listing.coin.trade_usdt)
+    return events_per_s * TRADE_SHARE * (lone + SWEEP_SHARE * swept)
+
+
+def sweep_vol(listing: Listing, events_per_s: float) -> float:
+    """The deviation per sqrt(s) of the log price that sweeps alone would give."""
+    return math.sqrt(2 * events_per_s * TRADE_SHARE * SWEEP_SHARE) * _sweep_reach(listing)
+
+
+def _sweep_reach(listing: Listing) -> float:
+    return max(_SWEEP_REACH, 2 * listing.tick_size / listing.coin.price)
+
+
+def _profile(distance: int) -> float:
+    """The depth that makers aim at, of the touch's: lean behind it, rising again far out."""
+    return 0.05 + 0.0008 * min(distance, 200) + 0.9 * math.exp(-distance / 3)
 
 
 def _touch(fair: float, *, buy: bool) -> int:

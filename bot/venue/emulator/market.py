@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from bot.venue.emulator.candles import MINUTE_MS, Candles, fair_paths, seed_history
 from bot.venue.emulator.fair import FairValue
-from bot.venue.emulator.flow import OrderFlow, taker_lots_per_s
+from bot.venue.emulator.flow import OrderFlow, sweep_vol, taker_lots_per_s
 from bot.venue.emulator.funding import Funding
 from bot.venue.emulator.listing import Listing, VenueError, listings_of
 from bot.venue.emulator.orderbook import Execution, OrderBook
@@ -151,9 +151,11 @@ class Market:
     def _open_coin(
         self, listings: list[Listing], seed: int, events_per_s: float, history_hours: int
     ) -> None:
-        fair = FairValue(listings[0].coin, generator(seed, listings[0].base))
+        rng = generator(seed, listings[0].base)
+        fair = FairValue(listings[0].coin, rng)
         minutes = history_hours * 60
-        spot, linear = fair_paths(fair, minutes)
+        swept = sweep_vol(listings[0], events_per_s * len(listings))
+        spot, linear = fair_paths(fair, minutes, swept, rng)
         open_minute_ms = self.now_ns // (MINUTE_MS * _MS) * MINUTE_MS
         self._plan(self.now_ns, _FAIR_STEP_NS, lambda at_ns: _stepped(fair, at_ns))
         for listing in listings:
