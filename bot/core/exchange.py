@@ -106,7 +106,7 @@ class Exchange:
                 elif type(request) is Order:
                     price = 0 if request.price is None else to_e12(request.price)
                     qty = to_e12(request.qty)
-                    resting = Resting(request, 0, price, qty, qty, due_ns, None, None)
+                    resting = Resting(request, 0, price, qty, qty, due_ns, 0, None, None)
                     facts.append(self._answers.cancelled(resting, due_ns, ts, "NoMarketData"))
 
     def _arrive_until(
@@ -143,13 +143,14 @@ class Exchange:
         if order.reduce_only:
             qty = min(qty, abs(self._account.qty(order.symbol)))
         price = self._limit(orders, order)
-        resting = Resting(order, self._next_number(), price, qty, qty, due_ns, None, None)
+        resting = Resting(order, self._next_number(), price, qty, qty, due_ns, 0, None, None)
         self._enter(orders, resting, ts, facts)
 
     def _enter(self, orders: SymbolOrders, resting: Resting, ts: int, facts: list[Fact]) -> None:
         """An order, new or re-priced, meets the book: take, then rest or cancel the rest."""
         order = resting.order
         due_ns = resting.arrived_ns
+        resting.arrived_seq = orders.listing.book.seq
         reason = self._unwanted(orders, resting)
         if reason is not None:
             facts.append(self._answers.cancelled(resting, due_ns, ts, reason))
