@@ -71,7 +71,14 @@ def book(
 
 
 def trade(
-    t: float, side: Any, price: object, qty: object, *, seq: int = 1, symbol: str = LINEAR, **is_a: bool
+    t: float,
+    side: Any,
+    price: object,
+    qty: object,
+    *,
+    seq: int = 1,
+    symbol: str = LINEAR,
+    **is_a: bool,
 ) -> Trade:
     ts = round(t * MS)
     return Trade(ts, ts, symbol, seq, side, e12(price), e12(qty), **is_a)
@@ -216,6 +223,10 @@ class Paper:
         self.script.lines = list(decisions)
         return self.tick(t)
 
+    def send(self, t: float, request: Order | Amend | Cancel) -> None:
+        """Past the strategy and its risk, straight to the venue."""
+        self.engine.exchange.submit(request, round(t * MS), self.facts)
+
     def order(
         self,
         t: float,
@@ -234,13 +245,17 @@ class Paper:
             Decimal(str(qty)), limit, reduce_only,
         )  # fmt: skip
 
-    def place(self, t: float, side: Any, qty: object, price: object = None, *a: Any, **k: Any) -> int:
+    def place(
+        self, t: float, side: Any, qty: object, price: object = None, *a: Any, **k: Any
+    ) -> int:
         """Send an order; returns its id."""
         order = self.order(t, side, qty, price, *a, **k)
         self.say(t, order)
         return order.id
 
-    def amend(self, t: float, order_id: int, *, qty: object = None, price: object = None) -> list[Fact]:
+    def amend(
+        self, t: float, order_id: int, *, qty: object = None, price: object = None
+    ) -> list[Fact]:
         new_price, new_qty = (None if x is None else Decimal(str(x)) for x in (price, qty))
         return self.say(t, Amend(round(t * MS), order_id, self.symbol, new_price, new_qty))
 

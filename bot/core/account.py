@@ -14,7 +14,6 @@ from bot.core.instrument import (
     div_half_even,
     fee_of,
     to_decimal,
-    to_e12,
     value_of,
 )
 from bot.core.market import Listing, Market
@@ -145,12 +144,8 @@ class Account:
 
     def settle_funding(self, listing: Listing, ts: int) -> Fact | None:
         """Pay the funding that is due, at the last rate and mark before it."""
-        ticker = listing.ticker
-        assert ticker is not None
-        assert ticker.funding_rate is not None
         due_ns, listing.next_funding_ns = listing.next_funding_ns, 0
-        rate = to_e12(ticker.funding_rate)
-        return self.pay_funding(listing, ts, rate, listing.value_price, due_ns)
+        return self.pay_funding(listing, ts, listing.funding_rate, listing.value_price, due_ns)
 
     # --- sums ----------------------------------------------------------------------------
 

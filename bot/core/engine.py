@@ -23,6 +23,7 @@ from bot.core.events import (
     Rejected,
     Signal,
     Tick,
+    Ticker,
     Trade,
 )
 from bot.core.exchange import Exchange
@@ -90,6 +91,8 @@ class Engine:
         elif kind is Tick and event.exchange_ts:
             self.exchange.arrive_all(event.exchange_ts, ts, facts)
         else:
+            if kind is Ticker:
+                self.exchange.fund(event.symbol, event.exchange_ts, ts, facts)  # type: ignore[union-attr]
             self.market.apply(event)
             if kind is FundingRate:
                 self._fund(event, facts)  # type: ignore[arg-type]

@@ -127,9 +127,10 @@ class Rules:
         step = self.qty_step
         return to_decimal(int(number * UNIT / step + 1e-9) * step)
 
-    def refuse(self, order: Order) -> str | None:
+    def refuse(self, order: Order, price_now: E12) -> str | None:
         """Bybit's code for an order that breaks the symbol's rules, or None.
 
+        A market order's value is judged at ``price_now``, where that is known (not 0).
         https://bybit-exchange.github.io/docs/v5/error
         """
         qty = to_e12(order.qty)
@@ -138,12 +139,10 @@ class Rules:
         most = self.max_market_qty if order.price is None else self.max_limit_qty
         if most and qty > most:
             return "10001" if self.is_linear else "170135"
-        if order.price is None:
-            return None
-        price = to_e12(order.price)
-        if price <= 0 or price % self.tick_size:
+        price = price_now if order.price is None else to_e12(order.price)
+        if order.price is not None and (price <= 0 or price % self.tick_size):
             return "10001" if self.is_linear else "170134"
-        if price * qty < self.min_notional and not order.reduce_only:
+        if price and price * qty < self.min_notional and not order.reduce_only:
             return "110094" if self.is_linear else "170140"
         return None
 

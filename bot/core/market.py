@@ -29,8 +29,9 @@ class Listing:
     ``live_seq`` is the ``seq`` of the snapshot since which the book is known without a gap.
     """
 
-    __slots__ = ("book", "candle", "clock_ns", "is_live", "last_price", "live_seq", "mark",
-                 "next_funding_ns", "predictions", "rules", "symbol", "ticker", "was_crossed")  # fmt: skip
+    __slots__ = ("book", "candle", "clock_ns", "funding_rate", "is_live", "last_price", "live_seq",
+                 "mark", "next_funding_ns", "predictions", "rules", "symbol", "ticker",
+                 "was_crossed")  # fmt: skip
 
     def __init__(self, symbol: str) -> None:
         self.symbol = symbol
@@ -42,6 +43,7 @@ class Listing:
         self.last_price: E12 = 0
         self.mark: E12 = 0
         self.next_funding_ns = 0
+        self.funding_rate: E12 = 0
         self.rules: Rules | None = None
         self.ticker: Ticker | None = None
         self.candle: Candle | None = None
@@ -127,8 +129,10 @@ class Market:
     def _ticker(self, event: Ticker) -> None:
         listing = self.listing(event.symbol)
         listing.ticker = event
-        if event.next_funding_ts and event.funding_rate is not None:
-            listing.next_funding_ns = event.next_funding_ts
+        if event.funding_rate is not None:
+            listing.funding_rate = to_e12(event.funding_rate)
+            if event.next_funding_ts:
+                listing.next_funding_ns = event.next_funding_ts
         if event.mark is not None:
             listing.mark = to_e12(event.mark)
 

@@ -100,7 +100,9 @@ class Matcher:
         power, seq = self._policy.queue_power, event.seq
         queue = self._policy.queue
         if event.snapshot and queue == "probabilistic":
-            queue = "conservative"  # What went before a snapshot is not known well enough to spread.
+            queue = (
+                "conservative"  # What went before a snapshot is not known well enough to spread.
+            )
         for resting in side:
             displayed = levels.get(resting.price)
             if displayed is None:
@@ -112,8 +114,9 @@ class Matcher:
 
     def take(self, orders: SymbolOrders, resting: Resting, ts: int, facts: list[Fact]) -> None:
         """Walk the other side, best price first, through what is available."""
+        order = resting.order
         happening = Happening("take", orders.listing.book.seq, resting.arrived_ns, ts)
-        for price, qty in orders.offers(resting):
+        for price, qty in orders.offers(order.side, resting.price):
             filled = self._fill(orders, resting, price, qty, happening, facts)
             orders.take(resting, price, filled)
             if not resting.leaves:
@@ -125,7 +128,7 @@ class Matcher:
         """Displayed lots that meet our price fill us once, at our price."""
         happening = Happening("cross", event.seq, event.exchange_ts, event.ts)
         for resting in tuple(side):
-            offers = orders.offers(resting)
+            offers = orders.offers(resting.order.side, resting.price)
             qty = sum(offered for _, offered in offers)
             filled = self._fill(orders, resting, resting.price, qty, happening, facts)
             for price, offered in offers:
@@ -160,7 +163,7 @@ class Matcher:
             Fill(
                 ts=happening.ts,
                 exchange_ts=happening.exchange_ts,
-                answer_ts=self._answers.heard_ns(order.id, happening.exchange_ts),
+                answer_ts=self._answers.heard_ns(resting, happening.exchange_ts),
                 id=self._fills,
                 order_id=order.id,
                 strategy=order.strategy,

@@ -23,6 +23,7 @@ class Resting(Struct):
     ``erased`` remembers (book seq, quantity) of shrinks in front of us that no trade explained:
     a trade print that comes after the book that already shows it uses them up first.
     ``arrived_seq`` is that of the book which the order met: that book's trades were before us.
+    ``heard_ns`` is when the last answer about the order will be heard.
     """
 
     order: Order
@@ -34,6 +35,7 @@ class Resting(Struct):
     arrived_seq: int
     ahead: E12 | None
     ahead_at_arrival: E12 | None
+    heard_ns: int = 0
     displayed: E12 = 0
     traded: E12 = 0
     erased: list[tuple[int, E12]] = []

@@ -78,7 +78,7 @@ def test_a_side_that_is_not_full_shows_every_price() -> None:
     assert made.displayed("Sell", e12(1_000_000)) == 0
 
 
-# --- against the naive book -----------------------------------------------------------------
+# --- against the naive book -----------------------------------------------------------------------
 
 PRICES = st.integers(95, 105)
 LEVELS = st.lists(st.tuples(PRICES, st.integers(0, 3)), max_size=6)
@@ -94,7 +94,9 @@ class NaiveSide:
     def levels(self) -> list[tuple[int, int]]:
         prices = {price for price, _ in self.said}
         last = {price: [q for p, q in self.said if p == price][-1] for price in prices}
-        return sorted(((p, q) for p, q in last.items() if q), key=lambda level: level[0] * self.sign)
+        return sorted(
+            ((p, q) for p, q in last.items() if q), key=lambda level: level[0] * self.sign
+        )
 
     def displayed(self, price: int, depth: int) -> int | None:
         for level, qty in self.levels():

@@ -9,7 +9,7 @@ import pytest
 from bot.core.events import Fill
 from tests.builders import LINEAR, SPOT, Paper, e12, fees, rules, trade
 
-# --- the queue ---------------------------------------------------------------------------------------
+# --- the queue ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_probabilistic_a_snapshot_is_judged_conservatively() -> None:
     assert paper.ahead(order) == 90
 
 
-# --- our own orders share -----------------------------------------------------------------------------
+# --- our own orders share -------------------------------------------------------------------------
 
 
 def test_a_lot_that_fills_one_of_our_orders_is_gone_for_the_next() -> None:
@@ -132,7 +132,7 @@ def test_what_our_order_took_of_a_trade_is_no_queue_that_went() -> None:
     assert paper.filled() == [(5, "60")]
 
 
-# --- through --------------------------------------------------------------------------------------------
+# --- through --------------------------------------------------------------------------------------
 
 
 def test_a_trade_through_fills_its_own_quantity_once() -> None:
@@ -161,7 +161,7 @@ def test_full_through_leaves_the_trade_to_those_at_its_price() -> None:
     assert paper.resting(at_price).leaves == e12(42)
 
 
-# --- late and early trades -------------------------------------------------------------------------------
+# --- late and early trades ------------------------------------------------------------------------
 
 
 def test_a_trade_that_the_book_at_arrival_shows_already_is_not_news() -> None:
@@ -224,7 +224,7 @@ def test_a_through_trade_from_before_the_arrival_proves_nothing() -> None:
     assert paper.ahead(order) == 100
 
 
-# --- the book meets us, and what we took stays taken --------------------------------------------------------
+# --- the book meets us, and what we took stays taken ----------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_two_takers_do_not_get_the_same_lot() -> None:
     assert paper.filled() == [(1, "80"), (2, "20")]
 
 
-# --- reduce-only --------------------------------------------------------------------------------------------
+# --- reduce-only ----------------------------------------------------------------------------------
 
 
 def test_a_reduce_only_order_fills_no_more_than_the_position() -> None:
@@ -301,7 +301,7 @@ def test_of_two_reduce_only_orders_the_second_is_gone_with_the_position() -> Non
     assert paper.ends() == [("Cancelled", 4, second, "CancelByReduceOnly")]
 
 
-# --- money of a fill -------------------------------------------------------------------------------------------
+# --- money of a fill ------------------------------------------------------------------------------
 
 
 def test_a_rebate_is_a_negative_fee() -> None:

@@ -14,7 +14,7 @@ from tests.builders import Paper
 
 def standing(ahead: int | None, displayed: int = 0) -> Resting:
     order = Paper(start=None).order(0, "Buy", 5, "100")
-    return Resting(order, 1, 100, 5, 5, 0, 0, ahead, ahead, displayed)
+    return Resting(order, 1, 100, 5, 5, 0, 0, ahead, ahead, displayed=displayed)
 
 
 def seen(resting: Resting, displayed: int, policy: QueuePolicy, *, seq: int = 10) -> int | None:
@@ -110,7 +110,7 @@ def test_the_memory_of_erasures_is_bounded() -> None:
     assert resting.erased[-1] == (899, 1)
 
 
-# --- the probabilistic policy against its formula ---------------------------------------------------
+# --- the probabilistic policy against its formula -------------------------------------------------
 
 
 @given(
