@@ -156,7 +156,9 @@ class Matcher:
         maker = happening.cause != "take"
         fees = self._market.fees[order.symbol.partition(":")[0]]
         rate = to_e12(fees.maker_rate if maker else fees.taker_rate)
-        settled = self._account.settle(orders.listing, order.side, price, qty, rate)
+        settled = self._account.settle(
+            orders.listing, order.side, price, qty, rate, happening.exchange_ts
+        )
         resting.leaves -= qty
         self._fills += 1
         facts.append(
