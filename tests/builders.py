@@ -11,6 +11,7 @@ from typing import Any
 
 from bot.core.engine import Engine
 from bot.core.events import (
+    Accepted,
     Amend,
     BookUpdate,
     Cancel,
@@ -26,6 +27,7 @@ from bot.core.events import (
     Instrument,
     Order,
     Prediction,
+    Refusal,
     Rejected,
     Tick,
     Ticker,
@@ -121,11 +123,11 @@ class Script:
 
     def answers(self, *kinds: type) -> list[tuple[float, str]]:
         """(local ms, kind) of the answers heard, or of those of some kinds only."""
-        market = (BookUpdate, Trade, Tick, Command, FeedDown, Ticker, Prediction, Fees, Instrument)
+        answers = (Accepted, Rejected, Fill, Cancelled, Refusal)
         return [
             (t, type(event).__name__)
             for t, event in self.heard
-            if (type(event) in kinds if kinds else type(event) not in market)
+            if type(event) in (kinds or answers)
         ]
 
 

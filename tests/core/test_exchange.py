@@ -283,7 +283,7 @@ def test_the_total_of_an_amendment_counts_what_is_filled() -> None:
     paper.trade(2, "Sell", "100.0", 20)
     paper.amend(3, order, qty=30)
     assert paper.resting(order).leaves == e12(10)
-    paper.amend(4, order, qty=20)
+    paper.send(4, Amend(4 * MS, order, LINEAR, qty=Decimal(20)))
     assert paper.ends() == [("Rejected", 4, order, "10001")]
 
 
