@@ -22,9 +22,9 @@ class NumberError(ValueError):
 @lru_cache(maxsize=65_536)
 def to_e12(number: Decimal) -> E12:
     """The exact E12 value of a decimal. Raises NumberError if it has more than 12 decimals."""
-    scaled = number.scaleb(12)
-    value = int(scaled)
-    if value != scaled:
+    numerator, denominator = number.as_integer_ratio()
+    value, rest = divmod(numerator * UNIT, denominator)
+    if rest:
         raise NumberError(f"{number} has more than 12 decimals")
     return value
 
@@ -59,7 +59,7 @@ E12_OF_TEXT = _ParsedNumbers()
 
 @lru_cache(maxsize=65_536)
 def to_decimal(value: E12) -> Decimal:
-    """The decimal of an E12 value, without trailing zeros or exponent (100, not 1E+2)."""
+    """The decimal of an E12 value, without trailing zeros (100, not 1E+2)."""
     sign = "-" if value < 0 else ""
     whole, fraction = divmod(abs(value), UNIT)
     if not fraction:
@@ -74,7 +74,8 @@ def amount(value: E8) -> Decimal:
 
 def to_e8(number: Decimal) -> E8:
     """A coin amount from outside (a deposit), rounded half-even to 1e-8."""
-    return round(number.scaleb(8))
+    numerator, denominator = number.as_integer_ratio()
+    return div_half_even(numerator * 10**8, denominator)
 
 
 def div_half_even(numerator: int, denominator: int) -> int:

@@ -118,7 +118,7 @@ class Matcher:
         happening = Happening("take", orders.listing.book.seq, resting.arrived_ns, ts)
         for price, qty in orders.offers(order.side, resting.price):
             filled = self._fill(orders, resting, price, qty, happening, facts)
-            orders.take(resting, price, filled)
+            orders.take(order.side, price, filled)
             if not resting.leaves:
                 return
 
@@ -128,12 +128,13 @@ class Matcher:
         """Displayed lots that meet our price fill us once, at our price."""
         happening = Happening("cross", event.seq, event.exchange_ts, event.ts)
         for resting in tuple(side):
-            offers = orders.offers(resting.order.side, resting.price)
+            taker = resting.order.side
+            offers = orders.offers(taker, resting.price)
             qty = sum(offered for _, offered in offers)
             filled = self._fill(orders, resting, resting.price, qty, happening, facts)
             for price, offered in offers:
                 part = min(filled, offered)
-                orders.take(resting, price, part)
+                orders.take(taker, price, part)
                 filled -= part
 
     def _fill(

@@ -57,10 +57,10 @@ class SymbolOrders:
         )
         return [(price, qty) for price, qty in offered if qty > 0]
 
-    def take(self, resting: Resting, price: E12, qty: E12) -> None:
+    def take(self, side: Side, price: E12, qty: E12) -> None:
         """Mark ``qty`` of the other side's level at ``price`` as taken by us."""
         book = self.listing.book
-        if resting.order.side == "Buy":
+        if side == "Buy":
             self.taken_asks.add(price, qty, book.best_ask)
         else:
             self.taken_bids.add(price, qty, book.best_bid)
