@@ -50,6 +50,7 @@ class Taken:
             elif book.displayed(self._side, price) is None:
                 self._unseen.add(price)
             else:
+                self._unseen.discard(price)
                 del marks[price]
         if self._unseen:
             worst = book.worst_visible(self._side)
