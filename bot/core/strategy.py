@@ -100,9 +100,11 @@ class Desk(Struct):
             )  # fmt: skip
         elif type(decision) is Cancel or type(decision) is Amend:
             order = self.orders.get(decision.order_id)
-            if order is not None and type(decision) is Cancel:
+            if order is None:
+                return
+            if type(decision) is Cancel:
                 order.is_cancelling = True
-            elif order is not None:
+            else:
                 order.is_amending = True
 
     def hear(self, answer: Answer) -> None:
