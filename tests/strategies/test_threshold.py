@@ -16,8 +16,7 @@ EDGE = 0.0002
 def paper(symbol: str = LINEAR, **how: object) -> Paper:
     strategy = Threshold((symbol,), notional=1000.0, edge=EDGE)
     fine = rules(symbol, qty_step="0.001", min_qty="0.001")
-    made = Paper(symbol=symbol, instrument=fine, script=strategy, **how)
-    return made
+    return Paper(symbol=symbol, instrument=fine, script=strategy, **how)
 
 
 def expect(made: Paper, t: float, expected: float, **how: object) -> list[object]:
