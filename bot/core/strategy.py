@@ -100,9 +100,11 @@ class Desk(Struct):
             )  # fmt: skip
         elif type(decision) is Cancel or type(decision) is Amend:
             order = self.orders.get(decision.order_id)
-            if order is not None and type(decision) is Cancel:
+            if order is None:
+                return
+            if type(decision) is Cancel:
                 order.is_cancelling = True
-            elif order is not None:
+            else:
                 order.is_amending = True
 
     def hear(self, answer: Answer) -> None:
@@ -111,10 +113,10 @@ class Desk(Struct):
         if type(answer) is Fill:
             signed = _received(answer) if answer.side == "Buy" else -to_e12(answer.qty)
             self.positions[answer.symbol] = self.positions.get(answer.symbol, 0) + signed
-            if order is not None:
-                order.leaves_e12 = to_e12(answer.leaves)
-                if not order.leaves_e12:
-                    del self.orders[answer.order_id]
+            assert order is not None, f"a fill of order {answer.order_id}, which is over"
+            order.leaves_e12 = to_e12(answer.leaves)
+            if not order.leaves_e12:
+                del self.orders[answer.order_id]
         elif order is None:
             return
         elif type(answer) is Accepted:
