@@ -45,10 +45,9 @@ def brute_force_rows(path: Path) -> Iterator[list[str]]:
             for price, size in data[side]:
                 book[side][Decimal(price)] = Decimal(size)
             book[side] = {price: size for price, size in book[side].items() if size}
-        bid, bid_size = sorted(book["b"].items())[-1]
-        ask, ask_size = sorted(book["a"].items())[0]
+        bids, asks = sorted(book["b"].items(), reverse=True), sorted(book["a"].items())
         yield [data["s"], category[line["conn"]], str(frame["cts"]), str(data["u"]),
-               *map(plain, (bid, bid_size, ask, ask_size))]  # fmt: skip
+               *map(plain, (*bids[0], *asks[0]))]  # fmt: skip
 
 
 def start_replay(folder: Path, capture: Path, hash_seed: str) -> subprocess.Popen[str]:
