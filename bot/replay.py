@@ -13,7 +13,7 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from bot import build
-from bot.config import Settings, parse
+from bot.config import Settings, recorded
 from bot.core.errors import PlainError
 from bot.core.events import BookUpdate, Event, Fact, Input, Prediction
 from bot.core.instrument import to_decimal
@@ -68,7 +68,7 @@ def open_recording(path: Path) -> Recording:
         return Recording(read_capture(path), is_journal=False)
     reader = JournalReader(path)
     header = reader.header
-    settings = parse(header["config"], f"{path}: the header's config")
+    settings = recorded(header["config"], f"{path}: the header's config")
     return Recording(reader, is_journal=True, run_id=header["run"], settings=settings)
 
 
