@@ -78,7 +78,7 @@ class LocalVenue(Section):
     seed: Seed = 7
     port: int = Field(0, ge=0, le=65535)
     capture: Path | None = None
-    events_per_s: float = Field(40.0, gt=0, le=5_000)
+    events_per_s: float = Field(40.0, ge=0.01, le=5_000)
 
 
 class Account(Section):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bot.config import Model, Settings
+from bot.config import ConfigError, Model, Settings
 from bot.core.events import Prediction
-from bot.kvcache import KVCacheManager
+from bot.kvcache import KVCacheManager, OutOfBlocks
 from bot.model import (
     ANALYZER,
     BOOK_TOKENS,
@@ -56,9 +56,22 @@ def _given(model: Model) -> Checkpoint | None:
 def forecasters(
     settings: Settings, models: dict[str, Checkpoint]
 ) -> tuple[dict[tuple[str, str], Forecaster], KVCacheManager]:
-    """A forecaster per (model's name, symbol), all over one cache budget. Raises OutOfBlocks."""
+    """A forecaster per (model's name, symbol), all over one cache budget.
+
+    Raises ConfigError where the budget is too small, CheckpointError for a model that reads
+    something else.
+    """
+    caches = KVCacheManager(round(settings.models.cache.budget_mb * _MIB))
+    try:
+        return _forecasters(settings, models, caches), caches
+    except OutOfBlocks as error:
+        raise ConfigError(f"models.cache.budget_mb: {error}") from error
+
+
+def _forecasters(
+    settings: Settings, models: dict[str, Checkpoint], caches: KVCacheManager
+) -> dict[tuple[str, str], Forecaster]:
     cache = settings.models.cache
-    caches = KVCacheManager(round(cache.budget_mb * _MIB))
     made: dict[tuple[str, str], Forecaster] = {}
     for symbol in settings.symbols:
         if PREDICTOR in models:
@@ -78,7 +91,7 @@ def forecasters(
                 block_size=cache.block_size,
                 kv_cache_dtype=cache.kv_cache_dtype,
             )
-    return made, caches
+    return made
 
 
 def worker(
