@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from bot import inference
 from bot.config import Settings
 from bot.core.events import Command, Event, Fact, Prediction
@@ -21,6 +23,7 @@ class Recomputation:
     """
 
     def __init__(self, settings: Settings) -> None:
+        torch.set_num_threads(settings.models.threads)
         self._settings = settings
         self._checkpoints = inference.checkpoints(settings)
         self._cards = {model.card.name: model.card for model in self._checkpoints.values()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +63,15 @@ def real_capture() -> Path:
 
 
 @pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """Both strategies on a local venue that breaks in every way, ended by Ctrl-C."""
     folder = tmp_path_factory.mktemp("recorded")
     (folder / "config.yaml").write_text(TRADING)
-    bot = Bot(folder)
-    try:
+    with Bot(folder) as bot:
         trade_through_faults(bot)
         faults = bot.control("counts")["faults"]
         summary = bot.end(signal.SIGINT)
-        yield Recorded(folder, summary, bot.errors, faults, bot.venue_is_gone)
-    finally:
-        bot.close()
+    return Recorded(folder, summary, bot.errors, faults, bot.venue_is_gone)
 
 
 def trade_through_faults(bot: Bot) -> None:
@@ -95,6 +91,7 @@ def trade_through_faults(bot: Bot) -> None:
     bot.wait_for(lambda: healed(bot) >= len(FAULTS) + 2, "end of the gaps by a lost connection")
     last = max(gap["end_ts"] for gap in bot.rows("gaps"))
     bot.wait_for(lambda: filled(last), "fill after the faults")
+    bot.wait_for(lambda: len(bot.rows("fills")) >= 30, "30 fills")
 
 
 def healed(bot: Bot) -> int:

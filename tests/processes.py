@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bot.ledger import queries, reading
 from bot.ledger.database import LedgerError
@@ -111,11 +111,19 @@ class Bot:
         self._process.send_signal(number)
         return self.summary()
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self, code: int = 0) -> dict[str, Any]:
+        """What it prints at its end."""
         output, _ = self._process.communicate(timeout=WAIT_S)
-        assert self._process.returncode == 0, self.errors
+        assert self._process.returncode == code, self.errors
         result: dict[str, Any] = json.loads(output)
         return result
+
+    def children(self) -> list[int]:
+        """The processes that it started."""
+        pid = self._process.pid
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
 
     def kill(self) -> None:
         self._process.kill()
@@ -123,7 +131,6 @@ class Bot:
 
     @property
     def errors(self) -> str:
-        self._errors.flush()
         return Path(self._errors.name).read_text()
 
     @property
@@ -131,7 +138,10 @@ class Bot:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) != 0
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         if self._process.poll() is None:
             self.kill()
         if self._process.stdout is not None:
