@@ -119,7 +119,7 @@ class Risk(Section):
 class Cache(Section):
     kv_cache_dtype: Literal["float32", "int8"] = "int8"
     block_size: int = Field(16, ge=1)
-    budget_mb: float = Field(64.0, gt=0)
+    budget_mb: float = Field(64.0, ge=1, le=1_000_000)
 
 
 class Model(Section):

@@ -13,6 +13,7 @@ from bot.model import (
     CANDLE_TOKENS,
     PREDICTOR,
     Checkpoint,
+    CheckpointError,
     Forecaster,
     RealTimePricePredictor,
     StreamingOrderBookAnalyzer,
@@ -36,11 +37,11 @@ def checkpoints(settings: Settings) -> dict[str, Checkpoint]:
     found: dict[str, Checkpoint] = {}
     if models.predictor.enabled:
         config = predictor_config(interval=interval, window=models.predictor.window)
-        found[PREDICTOR] = _given(models.predictor) or seeded(
+        found[PREDICTOR] = _given(PREDICTOR, models.predictor) or seeded(
             config, models.predictor.seed, name=PREDICTOR, tokens=CANDLE_TOKENS, interval=interval
         )
     if models.analyzer.enabled:
-        found[ANALYZER] = _given(models.analyzer) or seeded(
+        found[ANALYZER] = _given(ANALYZER, models.analyzer) or seeded(
             analyzer_config(window=models.analyzer.window),
             models.analyzer.seed,
             name=ANALYZER,
@@ -49,8 +50,13 @@ def checkpoints(settings: Settings) -> dict[str, Checkpoint]:
     return found
 
 
-def _given(model: Model) -> Checkpoint | None:
-    return load(model.checkpoint) if model.checkpoint is not None else None
+def _given(role: str, model: Model) -> Checkpoint | None:
+    if model.checkpoint is None:
+        return None
+    try:
+        return load(model.checkpoint)
+    except CheckpointError as error:
+        raise CheckpointError(f"models.{role}.checkpoint: {error}") from error
 
 
 def forecasters(
