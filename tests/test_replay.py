@@ -191,12 +191,13 @@ def test_the_command_line_says_so_too(tmp_path):
 # --- captures -----------------------------------------------------------------------------------
 
 
-def capture(path: Path, *, cut: bool = False) -> Path:
-    data = {"s": "BTCUSDT", "b": [["1.50", "2"]], "a": [], "u": 7, "seq": 9}
+def capture(path: Path, *, category: str = "spot", cut: bool = False) -> Path:
+    asks = [["1.60", "3"]] if category == "linear" else []
+    data = {"s": "BTCUSDT", "b": [["1.50", "2"]], "a": asks, "u": 7, "seq": 9}
     topic = "orderbook.1.BTCUSDT"
     snapshot = {"topic": topic, "type": "snapshot", "ts": 5, "cts": 4, "data": data}
     lines = [
-        {"t": "connect", "conn": "a", "ts": 1, "addr": "wss://x/v5/public/spot"},
+        {"t": "connect", "conn": "a", "ts": 1, "addr": f"wss://x/v5/public/{category}"},
         {"t": "recv", "conn": "a", "ts": 2, "data": json.dumps(snapshot)},
         {"t": "recv", "conn": "a", "ts": 3, "data": '{"op":"pong"}'},
     ]
@@ -218,6 +219,12 @@ def test_a_capture_replays_without_predictions_and_with_its_best_prices(tmp_path
 def test_a_capture_whose_end_is_missing_says_so(tmp_path):
     result = bot("replay", capture(tmp_path / "c.jsonl", cut=True), "--json", cwd=tmp_path)
     assert told(result)["torn"] == "a line is cut off after line 2"
+
+
+def test_a_capture_that_does_not_tell_a_traded_symbols_rules_is_one_clear_line(tmp_path):
+    path = capture(tmp_path / "c.jsonl", category="linear")
+    line = one_line(bot("replay", path, cwd=tmp_path, without=LIGHT))
+    assert "no instrument rules are known for linear:BTCUSDT" in line
 
 
 def test_a_capture_has_no_run_to_verify_with(tmp_path):
