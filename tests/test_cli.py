@@ -209,13 +209,18 @@ def test_the_venues_first_line_says_where_it_serves_what_bybit_serves(tmp_path, 
 
 
 @pytest.mark.parametrize("verb", LISTS)
-def test_a_reading_verb_prints_one_array_of_objects(recorded, call, verb):
-    rows = told(bot(verb, "--json", cwd=recorded.folder, without=LIGHT))
+def test_a_reading_verb_prints_one_array_of_objects_or_a_table(recorded, call, verb):
+    rows = told(call(verb, "--json", cwd=recorded.folder))
     assert rows
     assert all(isinstance(row, dict) for row in rows)
     table = call(verb, cwd=recorded.folder)
     assert table.returncode == 0
     assert len(table.stdout.splitlines()) > 3
+
+
+@pytest.mark.parametrize("verb", ["runs", "fills"])
+def test_a_reading_verb_needs_no_model_and_no_venue(recorded, verb):
+    assert told(bot(verb, "--json", cwd=recorded.folder, without=(*LIGHT, "aiohttp", "alembic")))
 
 
 def test_a_list_is_as_long_as_asked_and_of_the_symbol_asked(recorded, call):
