@@ -270,7 +270,7 @@ def load(path: Path | None = None, *, db: str | None = None) -> Settings:
     if unknown:
         raise ConfigError(f"unknown variable {', '.join(unknown)}: known are {_variables()}")
     source = ", ".join([str(path), *variables])
-    settings = _parsed(Settings, _read(path), source)
+    settings = parse(_read(path), source)
     if db is None:
         return settings
     return settings.model_copy(update={"ledger": Ledger(db=db)})
@@ -290,13 +290,17 @@ def _read(path: Path) -> dict[str, Any]:
     return raw
 
 
+def parse(raw: dict[str, Any], source: str) -> Settings:
+    """Settings from plain data and the environment. Raises ConfigError that names ``source``."""
+    return _parsed(Settings, raw, source)
+
+
 def recorded(raw: dict[str, Any], source: str) -> Settings:
     """Settings from a run's own record, whatever the environment says. Raises ConfigError."""
     return _parsed(_Recorded, raw, source)
 
 
 def _parsed(kind: type[Settings], raw: dict[str, Any], source: str) -> Settings:
-    """Settings from plain data. Raises ConfigError that names key, value and the allowed."""
     unknown = [key for key in raw if key not in KEYS]
     if unknown:
         raise ConfigError(f"{source}: {'; '.join(_unknown(str(key)) for key in unknown)}")
