@@ -20,7 +20,7 @@ _FILLS = ("fill_id", "exchange_ts", "symbol", "side", "qty", "price", "maker", "
 _POSITIONS = ("symbol", "position", "average_entry", "realized_pnl", "fees", "fills")
 _PNL = ("symbol", "realized_pnl", "fees", "funding", "net_pnl")
 _GAPS = ("symbol", "ts", "end_ts", "reason")
-_RUN_LINES = ("ended_by", "wall_s", "frames", "gaps", "predictions", "orders", "fills",
+_RUN_LINES = ("ended_by", "wall_s", "frames", "skipped", "gaps", "predictions", "orders", "fills",
               "realized_pnl", "fees", "funding", "equity", "digest", "journal", "db")  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from bot.core.account import Account
 from bot.core.book import Book
+from bot.core.errors import PlainError
 from bot.core.events import (
     E12,
     Accepted,
@@ -50,6 +51,10 @@ class Strategy(Protocol):
     def on_event(self, event: Seen, view: View) -> Iterable[Decision] | None:
         """Answer an event with decisions, in order. Must not block, and must not read a clock."""
         ...
+
+
+class UnknownRules(PlainError, LookupError):
+    """A strategy asks for a symbol whose tick and lot the input has not told."""
 
 
 class OpenOrder(Struct):
@@ -265,7 +270,10 @@ class View:
     def _rules(self, symbol: str) -> Rules:
         rules = self._market.listing(symbol).rules
         if rules is None:
-            raise LookupError(f"no instrument rules are known for {symbol}")
+            raise UnknownRules(
+                f"no instrument rules are known for {symbol}: record the venue's instruments-info "
+                "with it, or trade nothing (`strategies: []`)"
+            )
         return rules
 
 
