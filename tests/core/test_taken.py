@@ -94,6 +94,13 @@ def test_a_deletion_of_a_level_that_was_out_of_view_forgets_it_once() -> None:
     assert taken.marks == {}
 
 
+def test_a_level_that_is_gone_and_back_in_one_update_was_never_gone() -> None:
+    held, taken = shown(asks="100x5"), Taken("Sell")
+    taken.add(e12(100), e12(4), e12(100))
+    change(held, taken, "100x0 100x3")
+    assert taken.marks == {e12(100): e12(3)}
+
+
 def test_a_snapshot_is_held_against_every_mark() -> None:
     held, taken = shown(bids="100x5 99x5", depth=2), Taken("Buy")
     for price in (100, 99, 98):
