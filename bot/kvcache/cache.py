@@ -11,7 +11,6 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Protocol, Self
 
-import torch
 from torch import Tensor
 
 from bot.kvcache.attention import attend_coded, merge_state
@@ -19,8 +18,8 @@ from bot.kvcache.layout import CacheSpec, Layout, Views
 from bot.kvcache.pool import BlockPool
 from bot.kvcache.prefix import PrefixIndex, Sharing
 from bot.kvcache.quantize import formats_named
-from bot.kvcache.segments import Segment, plan, write
 from bot.kvcache.retention import Retention
+from bot.kvcache.segments import Segment, plan, write
 from bot.kvcache.table import BlockTable
 
 
@@ -72,7 +71,13 @@ class WindowCache:
         self._landlord = landlord
         self._prefixes = prefixes if self.spec.prefix else None
         self._table = BlockTable(self.spec, pool)
-        self._chunk = 0  # tokens of the step in flight, 0 between steps
+        self._retention: Retention | None
+        self._sharing: Sharing | None
+        self._start: int  # the oldest position that the window may show
+        self._chunk: int  # tokens of the step in flight, 0 between steps
+        self._layers_done: int
+        self._segments: list[Segment]
+        self._fresh: list[int]  # blocks that the step in flight added
         self.reset()
 
     # --- the step ---------------------------------------------------------------------------
@@ -92,9 +97,7 @@ class WindowCache:
         write(self._views, self._formats, self._table, layer, self.position, k, v)
         self._layers_done = layer + 1
 
-    def attend(
-        self, layer: int, q: Tensor, q_sink: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def attend(self, layer: int, q: Tensor, q_sink: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the T tokens just appended to ``layer`` see: out [T, H, D] and lse [T, H].
 
         ``q`` [T, H, D] is rotated at the tokens' positions. Query t sees the keys held of the last
@@ -138,7 +141,7 @@ class WindowCache:
         Use as a context manager, or ``reset`` it when done: a fork keeps its blocks in use.
         """
         self._check_idle("fork")
-        twin = self.sibling()
+        twin = WindowCache(self.layout, self.pool, landlord=self._landlord, prefixes=self._prefixes)
         twin.position, twin._start = self.position, self._start
         twin._table = self._table.fork()
         twin._sharing = self._sharing.copy() if self._sharing is not None else None
@@ -370,8 +373,8 @@ class WindowCache:
 
     def _end_step(self) -> None:
         self._chunk = self._layers_done = 0
-        self._segments: list[Segment] = []
-        self._fresh: list[int] = []
+        self._segments = []
+        self._fresh = []
 
     def _bounds(self) -> tuple[int, int]:
         """Where the sinks end, and the oldest position that the window may show."""

@@ -174,23 +174,22 @@ class Layout:
     def views(self, storage: Tensor) -> Views:
         """Typed views of a pool's ``storage`` [slabs, per_slab, block_bytes]; writing to them
         writes the blocks. One row number a block makes a gather one ``index_select``."""
-        slab_bytes, per_slab = storage.stride(0), storage.shape[1]
+        slabs, per_slab, slab_bytes = *storage.shape[:2], storage.stride(0)
         row_bytes = math.gcd(slab_bytes, self.block_bytes)
-        rows = ((storage.shape[0] - 1) * slab_bytes + (per_slab - 1) * self.block_bytes) // row_bytes
-        sections = [self._view(storage, rows + 1, row_bytes, *each) for each in self._sections]
+        last = (slabs - 1) * slab_bytes + (per_slab - 1) * self.block_bytes
+        spec = self.spec
+        shape = (spec.layers, spec.kv_heads, spec.block_tokens)
+        typed = []
+        for offset, width, dtype in self._sections:
+            rows = (last // row_bytes + 1, math.prod(shape) * width * dtype.itemsize)
+            section = storage.as_strided(rows, (row_bytes, 1), storage.storage_offset() + offset)
+            typed.append(section.view(dtype).view(rows[0], *shape, width))
         return Views(
-            *sections,
+            k_codes=typed[0],
+            v_codes=typed[1],
+            k_params=typed[2],
+            v_params=typed[3],
             slab_rows=slab_bytes // row_bytes,
             block_rows=self.block_bytes // row_bytes,
             per_slab=per_slab,
         )
-
-    def _view(
-        self, storage: Tensor, rows: int, row_bytes: int, offset: int, width: int, dtype: torch.dtype
-    ) -> Tensor:
-        spec = self.spec
-        shape = (spec.layers, spec.kv_heads, spec.block_tokens, width)
-        if not width:
-            return storage.new_empty((rows, *shape), dtype=dtype)
-        size = spec.layers * spec.kv_heads * spec.block_tokens * width * dtype.itemsize
-        return storage.as_strided((rows, size), (row_bytes, 1), offset).view(dtype).view(rows, *shape)

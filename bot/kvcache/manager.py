@@ -149,7 +149,11 @@ class KVCacheManager:
             self._evict_for(cache, blocks)
         if pool.available < blocks:
             self._refusals += 1
-            left = "every other sequence left" if self._when_full == "evict" else "unused prefixes left"
+            left = (
+                "every other sequence left"
+                if self._when_full == "evict"
+                else "unused prefixes left"
+            )
             raise OutOfBlocks(
                 f"sequence {self._names.get(id(cache), 'a fork')!r} needs {blocks} more blocks of "
                 f"{pool.block_bytes:,} bytes; {pool.available} are free of {pool.capacity} after "

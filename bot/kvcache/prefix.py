@@ -132,7 +132,9 @@ class Sharing:
         found = [(number, self._index.find(key)) for number, key in keys]
         position, blocks = longest_start(self._spec, table.origin, found)
         self._index.lookups += len(keys)
-        self._index.hits += sum((number + 1) * self._spec.block_size <= position for number, _ in keys)
+        self._index.hits += sum(
+            (number + 1) * self._spec.block_size <= position for number, _ in keys
+        )
         for number, block in blocks.items():
             table.pool.share(block)
             table.adopt(number, block)

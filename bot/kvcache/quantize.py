@@ -194,6 +194,8 @@ def round_trip(x: Tensor, kv_cache_dtype: str) -> Tensor:
     vector (k8v4 is two: int8 for keys, int4 for values)."""
     kind = FORMATS.get(kv_cache_dtype)
     if kind is None:
-        raise ValueError(f"kv_cache_dtype {kv_cache_dtype!r} is not one of {', '.join(sorted(FORMATS))}")
+        raise ValueError(
+            f"kv_cache_dtype {kv_cache_dtype!r} is not one of {', '.join(sorted(FORMATS))}"
+        )
     codes, params = kind.encode(x)
     return kind.decode(codes, params, x.dtype).dense()

@@ -86,9 +86,7 @@ def plan(
     return segments
 
 
-def _sinks(
-    spec: CacheSpec, table: BlockTable, views: Views, query: Tensor, count: int
-) -> Segment:
+def _sinks(spec: CacheSpec, table: BlockTable, views: Views, query: Tensor, count: int) -> Segment:
     positions = torch.arange(table.origin, table.origin + count)
     visible = None if table.origin + count - 1 <= query[0] else positions <= query
     if spec.contiguous:

@@ -181,12 +181,21 @@ def test_the_same_events_give_the_same_bits() -> None:
 
 def test_an_answer_that_is_no_number_is_an_error() -> None:
     checkpoint = candle_checkpoint()
-    checkpoint.model.embed.fill_(float("nan"))
+    checkpoint.model.head.fill_(float("nan"))
     forecaster = type(predictor())(checkpoint, budget(), SYMBOL)
     forecaster.take(candle(0), 0)
     with pytest.raises(
         FloatingPointError, match=r"model 'predictor' answers .*nan.* for linear:BTCUSDT"
     ):
+        forecaster.predict()
+
+
+def test_keys_that_are_no_numbers_are_an_error() -> None:
+    checkpoint = candle_checkpoint()
+    checkpoint.model.embed.fill_(float("nan"))
+    forecaster = type(predictor())(checkpoint, budget(), SYMBOL)
+    forecaster.take(candle(0), 0)
+    with pytest.raises(FloatingPointError, match="keys of layer 0 at position 0 reach nan"):
         forecaster.predict()
 
 
