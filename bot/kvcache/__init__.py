@@ -15,6 +15,7 @@ from bot.kvcache.layout import RETENTIONS, CacheSpec
 from bot.kvcache.manager import CacheMetrics, KVCacheManager
 from bot.kvcache.pool import OutOfBlocks
 from bot.kvcache.quantize import KV_CACHE_DTYPES, round_trip
+from bot.kvcache.saved import SavedSequenceError, load_sequence, save_sequence
 
 __all__ = [
     "KINDS",
@@ -30,10 +31,13 @@ __all__ = [
     "PagedKVCache",
     "PrefixCache",
     "QuantizedKVCache",
+    "SavedSequenceError",
     "SelectiveKVCache",
     "WindowCache",
     "cache_spec",
+    "load_sequence",
     "merge_sink",
     "merge_state",
     "round_trip",
+    "save_sequence",
 ]

@@ -20,7 +20,7 @@ from bot.kvcache.prefix import PrefixIndex, Sharing
 from bot.kvcache.quantize import formats_named
 from bot.kvcache.retention import Retention
 from bot.kvcache.segments import Segment, plan, write
-from bot.kvcache.table import BlockTable
+from bot.kvcache.table import BlockTable, Held
 
 
 class CacheError(RuntimeError):
@@ -211,6 +211,30 @@ class WindowCache:
         self.reset(self.position)
         self.evicted = True
 
+    def held(self) -> Held:
+        """A copy of all that the sequence holds; for saving."""
+        self._check_idle("held")
+        retention = self._retention.state() if self._retention is not None else ()
+        return Held(
+            position=self.position,
+            start=self._start,
+            origin=self._table.origin,
+            numbers=list(self._table.blocks),
+            blocks=self._table.copy_out(),
+            retention=retention,
+        )
+
+    def take(self, held: Held) -> None:
+        """Become what another sequence of the same spec held. Raises OutOfBlocks, empty then."""
+        self.reset(held.origin)
+        self._allocate(held.numbers, [])
+        self._table.copy_in(held.blocks)
+        self.position, self._start = held.position, held.start
+        if self._retention is not None:
+            self._retention.restore(*held.retention)
+        if self._sharing is not None:
+            self._sharing.end()
+
     # --- shared prefixes --------------------------------------------------------------------
 
     def adopt(self, inputs: Tensor) -> int:
@@ -333,24 +357,7 @@ class WindowCache:
             self._landlord.used(self)
         self.evict()
         missing, shared = self._table.needs(self.position, tokens)
-        needed = len(missing) + len(shared)
-        if needed and self._landlord is not None:
-            self._landlord.make_room(self, needed)
-        fresh: list[int] = []
-        try:
-            fresh.extend(self.pool.allocate() for _ in range(needed))
-        except BaseException:
-            for block in fresh:
-                self.pool.free(block)
-            raise
-        storage, per_slab = self.pool.storage, self.pool.per_slab
-        for number, block in zip(shared + missing, fresh, strict=True):
-            if number in self._table.blocks:
-                source = self._table.blocks[number]
-                storage[divmod(block, per_slab)] = storage[divmod(source, per_slab)]
-            elif self.spec.contiguous:
-                storage[divmod(block, per_slab)] = 0  # its unwritten slots are read, under a mask
-            self._table.adopt(number, block)
+        self._allocate(missing, shared)
         self._fresh = missing
         self._chunk = tokens
         self._segments = plan(
@@ -359,6 +366,12 @@ class WindowCache:
         )  # fmt: skip
         if self._retention is not None and not self._segments[-1].sinks:
             self._retention.open(self._segments[-1].positions)
+
+    def _allocate(self, missing: list[int], shared: list[int]) -> None:
+        needed = len(missing) + len(shared)
+        if needed and self._landlord is not None:
+            self._landlord.make_room(self, needed)
+        self._table.allocate(missing, shared)
 
     def _close_step(self) -> None:
         tokens = self._chunk

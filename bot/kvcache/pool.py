@@ -94,6 +94,12 @@ class BlockPool:
         used = runs[:, : self.per_slab * self.block_bytes]
         return used.view(self._slabs, self.per_slab, self.block_bytes)
 
+    def block(self, block: int) -> Tensor:
+        """One block's bytes, uint8 [block_bytes], to read and write."""
+        slab, index = divmod(block, self.per_slab)
+        run = self._arena.storage[slab * self._span : (slab + 1) * self._span].view(-1)
+        return run[index * self.block_bytes : (index + 1) * self.block_bytes]
+
     @property
     def used(self) -> int:
         """Blocks with at least one reference."""

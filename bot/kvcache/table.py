@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+from msgspec import Struct
+from torch import Tensor
+
 from bot.kvcache.layout import CacheSpec
 from bot.kvcache.pool import BlockPool
+
+
+class Held(Struct, frozen=True):
+    """All that a sequence holds, apart from any pool; ``numbers`` are logical block numbers."""
+
+    position: int
+    start: int
+    origin: int
+    numbers: list[int]
+    blocks: Tensor  # uint8 [len(numbers), block_bytes]
+    retention: tuple[Tensor, ...]
 
 
 class BlockTable:
@@ -51,6 +66,25 @@ class BlockTable:
         ]
         return missing, shared
 
+    def allocate(self, missing: list[int], shared: list[int]) -> None:
+        """Enter fresh blocks: for ``missing`` numbers, and as copies of ``shared`` ones.
+
+        Raises OutOfBlocks; nothing has changed then.
+        """
+        fresh: list[int] = []
+        try:
+            fresh.extend(self.pool.allocate() for _ in range(len(missing) + len(shared)))
+        except BaseException:
+            for block in fresh:
+                self.pool.free(block)
+            raise
+        for number, block in zip(shared + missing, fresh, strict=True):
+            if number in self.blocks:
+                self.pool.block(block).copy_(self.pool.block(self.blocks[number]))
+            elif self._spec.contiguous:
+                self.pool.block(block).zero_()  # unwritten slots are read, under a mask
+            self.adopt(number, block)
+
     def adopt(self, number: int, block: int) -> None:
         """Enter a block on which the caller holds a reference, now the table's; a block that was
         there is freed."""
@@ -65,6 +99,16 @@ class BlockTable:
 
     def clear(self) -> None:
         self.drop(list(self.blocks))
+
+    def copy_out(self) -> Tensor:
+        """The blocks' bytes, uint8 [blocks, block_bytes], in order."""
+        empty = self.pool.storage.new_empty((0, self.pool.block_bytes))
+        return torch.cat([empty, *(self.pool.block(b)[None] for b in self.blocks.values())]).cpu()
+
+    def copy_in(self, content: Tensor) -> None:
+        """The inverse of ``copy_out`` for a table of as many blocks that nobody shares."""
+        for block, row in zip(self.blocks.values(), content, strict=True):
+            self.pool.block(block).copy_(row)
 
     def _place(self, position: int) -> tuple[int, int, int]:
         """(logical block, offset, slots up to the end of this piece)."""
