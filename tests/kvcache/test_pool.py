@@ -58,3 +58,23 @@ def test_a_budget_that_holds_no_block_is_refused(budget: int, slab: int, block: 
 def test_a_slab_size_off_the_cache_line_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple of 64"):
         Arena(1000, slab_bytes=100)
+
+
+def test_long_and_short_blocks_of_one_arena_do_not_overlap() -> None:
+    arena = Arena(7 * 192, slab_bytes=192)
+    small, long = BlockPool(arena, 64), BlockPool(arena, 320)
+    assert (long.capacity, long.available) == (3, 3)
+    pools = [small, long, small, long, small, small]
+    blocks = [(pool, pool.allocate()) for pool in pools]
+    for number, (pool, block) in enumerate(blocks):
+        pool.block(block).fill_(number + 1)
+    for number, (pool, block) in enumerate(blocks):
+        assert torch.all(pool.block(block) == number + 1)
+        assert torch.all(pool.storage[divmod(block, pool.per_slab)] == number + 1)
+    assert long.available == 0  # the shorts lie in two slabs, the second breaks the last run
+    for pool, block in blocks:
+        pool.free(block)
+    small.trim()
+    long.trim()
+    assert arena.free_runs(1) == 7
+    assert arena.free_runs(2) == 3
