@@ -55,32 +55,28 @@ def _given(model: Model) -> Checkpoint | None:
 
 def forecasters(
     settings: Settings, models: dict[str, Checkpoint]
-) -> tuple[list[Forecaster], KVCacheManager]:
-    """One forecaster per model and symbol, all over one cache budget. Raises OutOfBlocks."""
+) -> tuple[dict[tuple[str, str], Forecaster], KVCacheManager]:
+    """A forecaster per (model's name, symbol), all over one cache budget. Raises OutOfBlocks."""
     cache = settings.models.cache
     caches = KVCacheManager(round(cache.budget_mb * _MIB))
-    made: list[Forecaster] = []
+    made: dict[tuple[str, str], Forecaster] = {}
     for symbol in settings.symbols:
         if PREDICTOR in models:
-            made.append(
-                RealTimePricePredictor(
-                    models[PREDICTOR],
-                    caches,
-                    symbol,
-                    block_size=cache.block_size,
-                    kv_cache_dtype=cache.kv_cache_dtype,
-                )
+            made[models[PREDICTOR].card.name, symbol] = RealTimePricePredictor(
+                models[PREDICTOR],
+                caches,
+                symbol,
+                block_size=cache.block_size,
+                kv_cache_dtype=cache.kv_cache_dtype,
             )
         if ANALYZER in models:
-            made.append(
-                StreamingOrderBookAnalyzer(
-                    models[ANALYZER],
-                    caches,
-                    symbol,
-                    depth=settings.feed.depth,
-                    block_size=cache.block_size,
-                    kv_cache_dtype=cache.kv_cache_dtype,
-                )
+            made[models[ANALYZER].card.name, symbol] = StreamingOrderBookAnalyzer(
+                models[ANALYZER],
+                caches,
+                symbol,
+                depth=settings.feed.depth,
+                block_size=cache.block_size,
+                kv_cache_dtype=cache.kv_cache_dtype,
             )
     return made, caches
 
@@ -96,7 +92,7 @@ def worker(
     """The inference thread, not yet started, and the cache that its models share."""
     made, caches = forecasters(settings, models)
     thread = Worker(
-        made,
+        list(made.values()),
         inbox=settings.models.inbox,
         publish=publish,
         failed=failed,
