@@ -58,7 +58,7 @@ def forecasters(
 ) -> tuple[dict[tuple[str, str], Forecaster], KVCacheManager]:
     """A forecaster per (model's name, symbol), all over one cache budget. Raises OutOfBlocks."""
     cache = settings.models.cache
-    caches = KVCacheManager(round(cache.budget_mb * _MIB))
+    caches = KVCacheManager(round(cache.budget_mb * _MIB), when_full=cache.when_full)
     made: dict[tuple[str, str], Forecaster] = {}
     for symbol in settings.symbols:
         if PREDICTOR in models:
@@ -66,8 +66,11 @@ def forecasters(
                 models[PREDICTOR],
                 caches,
                 symbol,
+                kind=cache.kind,
                 block_size=cache.block_size,
                 kv_cache_dtype=cache.kv_cache_dtype,
+                retention=cache.retention,
+                retain=cache.retain,
             )
         if ANALYZER in models:
             made[models[ANALYZER].card.name, symbol] = StreamingOrderBookAnalyzer(
@@ -75,8 +78,11 @@ def forecasters(
                 caches,
                 symbol,
                 depth=settings.feed.depth,
+                kind=cache.kind,
                 block_size=cache.block_size,
                 kv_cache_dtype=cache.kv_cache_dtype,
+                retention=cache.retention,
+                retain=cache.retain,
             )
     return made, caches
 
