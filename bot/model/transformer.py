@@ -179,8 +179,11 @@ class CausalTransformer(nn.Module):
             q, k, v = block.project(x, cos, sin)
             if through is not None:
                 k, v = through(k), (through_values or through)(v)
-            q_sink = rotate(q, *nearer) if sinks else q
-            attended = _banded_attention(q, q_sink, k, v, block.sink, hidden, sinks)
+            if sinks:
+                q_sink = rotate(q, *nearer)
+                attended = _sink_token_attention(q, q_sink, k, v, block.sink, hidden, sinks)
+            else:
+                attended = _masked_attention(q, k, v, block.sink, hidden)
             x = block.finish(x, attended)
         return self._heads(x)
 
@@ -295,20 +298,33 @@ def _padded(x: Tensor) -> Tensor:
     return torch.cat((x, x.new_zeros(missing, *x.shape[1:]))) if missing else x
 
 
-def _banded_attention(
+def _masked_attention(q: Tensor, k: Tensor, v: Tensor, sink: Tensor, hidden: Tensor) -> Tensor:
+    """Attention [..., T, H, D] with the learned sink as a key and value of zero, whose score of 0
+    the mask lifts to the head's logit: torch's fused kernel, at half the time of plain products."""
+    nothing = k.new_zeros(*k.shape[:-3], 1, *k.shape[-2:])
+    keys, values = (torch.cat((x, nothing), dim=-3).transpose(-3, -2) for x in (k, v))
+    band = torch.zeros_like(hidden, dtype=q.dtype).masked_fill(hidden, -torch.inf)
+    column = sink[:, None, None].expand(-1, q.shape[-3], 1)
+    mask = torch.cat((band.expand(len(sink), -1, -1), column), dim=-1)
+    out = functional.scaled_dot_product_attention(
+        q.transpose(-3, -2), keys, values, attn_mask=mask, enable_gqa=True
+    )
+    return out.transpose(-3, -2)
+
+
+def _sink_token_attention(
     q: Tensor, q_sink: Tensor, k: Tensor, v: Tensor, sink: Tensor, hidden: Tensor, sinks: int
 ) -> Tensor:
-    """Softmax over [scores, sink] with the sink's column dropped: [..., T, H, D].
+    """Attention [..., T, H, D] that sees the first ``sinks`` keys through ``q_sink``.
 
-    The first ``sinks`` keys are seen through ``q_sink``.
+    Softmax over [scores, learned sink] with the sink's column dropped.
     """
     group = q.shape[-2] // k.shape[-2]
     k, v = k.repeat_interleave(group, -2), v.repeat_interleave(group, -2)
-    scores = torch.einsum("...qhd,...khd->...hqk", q, k[..., sinks:, :, :])
-    if sinks:
-        first = torch.einsum("...qhd,...khd->...hqk", q_sink, k[..., :sinks, :, :])
-        scores = torch.cat((first, scores), dim=-1)
-    scores = (scores * q.shape[-1] ** -0.5).masked_fill(hidden, -torch.inf)
+    first = torch.einsum("...qhd,...khd->...hqk", q_sink, k[..., :sinks, :, :])
+    rest = torch.einsum("...qhd,...khd->...hqk", q, k[..., sinks:, :, :])
+    scores = torch.cat((first, rest), dim=-1) * q.shape[-1] ** -0.5
+    scores = scores.masked_fill(hidden, -torch.inf)
     column = sink[:, None, None].expand(*scores.shape[:-1], 1)
     weights = torch.cat((scores, column), dim=-1).softmax(-1)[..., :-1]
     return torch.einsum("...hqk,...khd->...qhd", weights, v)
