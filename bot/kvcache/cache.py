@@ -8,12 +8,12 @@ never rotated again. This is the one implementation; what kinds there are is a m
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Protocol, Self
 
 from torch import Tensor
 
 from bot.kvcache.attention import attend_coded, merge_state
+from bot.kvcache.errors import CacheError, NotFinite
 from bot.kvcache.layout import CacheSpec, Layout, Views
 from bot.kvcache.pool import BlockPool
 from bot.kvcache.prefix import PrefixIndex, Sharing
@@ -21,14 +21,6 @@ from bot.kvcache.quantize import formats_named
 from bot.kvcache.retention import Retention
 from bot.kvcache.segments import Segment, plan, write
 from bot.kvcache.table import BlockTable, Held
-
-
-class CacheError(RuntimeError):
-    """The cache was used out of order; the text says what it expected."""
-
-
-class NotFinite(CacheError, FloatingPointError):
-    """A key or value is NaN or larger than the format can hold; the step did not happen."""
 
 
 class Landlord(Protocol):
@@ -158,12 +150,7 @@ class WindowCache:
         if self.spec.contiguous:
             return 0
         needed = max(self._start, self.position - self.spec.window + 1)
-        size, gone = self.spec.block_size, []
-        for number in self._table.blocks:
-            if (number + 1) * size > needed and needed < self.position:
-                break
-            if not self._holds_sinks(number):
-                gone.append(number)
+        gone = self._table.before(needed if needed < self.position else None)
         self._table.drop(gone)
         return len(gone)
 
@@ -298,13 +285,7 @@ class WindowCache:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        del kind, error, trace
+    def __exit__(self, *_: object) -> None:
         self.reset(self.position)
 
     def __del__(self) -> None:
@@ -381,7 +362,7 @@ class WindowCache:
         self.position += tokens
         self.evict()
         if self._retention is not None:
-            held = [n for n in self._table.blocks if not self._holds_sinks(n)]
+            held = [n for n in self._table.blocks if not self._table.holds_sinks(n)]
             self._table.drop(self._retention.choose(held))
 
     def _end_step(self) -> None:
@@ -393,7 +374,3 @@ class WindowCache:
         """Where the sinks end, and the oldest position that the window may show."""
         sinks_end = min(self._table.origin + self.spec.sinks, self.position)
         return sinks_end, max(self._start, self.position - self.spec.window + 1, sinks_end)
-
-    def _holds_sinks(self, number: int) -> bool:
-        origin, size, sinks = self._table.origin, self.spec.block_size, self.spec.sinks
-        return sinks > 0 and number * size < origin + sinks and (number + 1) * size > origin

@@ -55,6 +55,20 @@ class BlockTable:
             yield number, offset, count
             first += count
 
+    def holds_sinks(self, number: int) -> bool:
+        origin, size, sinks = self.origin, self._spec.block_size, self._spec.sinks
+        return sinks > 0 and number * size < origin + sinks and (number + 1) * size > origin
+
+    def before(self, position: int | None) -> list[int]:
+        """Blocks without sinks that end at or before ``position``; all such for None."""
+        gone = []
+        for number in self.blocks:
+            if position is not None and (number + 1) * self._spec.block_size > position:
+                break
+            if not self.holds_sinks(number):
+                gone.append(number)
+        return gone
+
     def needs(self, first: int, tokens: int) -> tuple[list[int], list[int]]:
         """Blocks to allocate, and shared blocks to copy, before these tokens may be written."""
         touched = dict.fromkeys(number for number, _, _ in self.runs(first, tokens))
