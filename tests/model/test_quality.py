@@ -39,7 +39,7 @@ def trained() -> CausalTransformer:
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     x, returns = market(16 * 96 * 8, seed=1)
     y = targets(returns)
-    for index in range(120):
+    for index in range(80):
         starts = [(index * 16 + row) * 61 % (len(y) - 96) for row in range(16)]
         batch = torch.stack([x[start : start + 96] for start in starts])
         wanted = torch.stack([y[start : start + 96] for start in starts])
