@@ -115,6 +115,38 @@ class WindowCache:
             self._close_step()
         return result
 
+    def begin_step(self, tokens: int) -> tuple[dict[int, int], int, int]:
+        """Make room for ``tokens`` that a kernel appends and attends to by itself, all layers of a
+        cache in blocks.
+
+        Returns the blocks by logical number, the position of the first token, and the oldest
+        position held. The blocks are the cache's own, to be read only, until ``finish_step`` or
+        ``abandon_step``. Raises CacheError out of order, OutOfBlocks (nothing changes then).
+        """
+        self._check_idle("begin_step")
+        if self._sharing is not None:
+            self._sharing.open(tokens)
+        blocks = self._table.blocks
+        block = blocks.get(self.position // self.spec.block_size) if tokens == 1 else None
+        if block is None or self.pool.refs(block) > 1:
+            self._reserve(tokens)
+        else:  # nearly every token: its block is there and nobody else's
+            if self._landlord is not None:
+                self._landlord.used(self)
+            self._chunk = tokens
+        return blocks, self.position, self._start
+
+    def finish_step(self) -> None:
+        """The kernel has written every layer."""
+        self._close_step()
+
+    def abandon_step(self) -> None:
+        """The kernel wrote nothing that counts; the sequence is as before the step."""
+        self._table.drop(self._fresh)
+        if self._retention is not None and self._segments:
+            self._retention.undo()
+        self._end_step()
+
     def sink_positions(self, tokens: int) -> list[int]:
         """Where to rotate the second copy of the next ``tokens`` queries, the one for the sinks.
 
@@ -188,9 +220,8 @@ class WindowCache:
         self._end_step()
         self._table.origin = self._start = self.position = position
         self._retention = Retention(self.spec) if self.spec.retention else None
-        self._sharing = (
-            Sharing(self.spec, self._prefixes, position) if self._prefixes is not None else None
-        )
+        index = self._prefixes
+        self._sharing = Sharing(self.spec, index, position) if index is not None else None
         self.evicted = False
 
     def surrender(self) -> None:
@@ -314,25 +345,24 @@ class WindowCache:
             raise CacheError(
                 f"k {tuple(k.shape)} and v {tuple(v.shape)} must be {shape}, at least one token"
             )
-        if spec.contiguous and shape[0] > spec.step_tokens:
-            raise CacheError(
-                f"a contiguous cache takes {spec.step_tokens} tokens at once, not {shape[0]}: "
-                "append in pieces, or raise step_tokens"
-            )
 
     def _check_values(self, layer: int, k: Tensor, v: Tensor) -> None:
         for name, x, kind in zip(("keys", "values"), (k, v), self._formats, strict=True):
             peak = x.abs().max().item()
             if not peak <= kind.limit:  # NaN compares false
-                self._table.drop(self._fresh)
-                self._end_step()
-                raise NotFinite(
-                    f"{name} of layer {layer} at position {self.position} reach {peak}, "
-                    f"{self.spec.kv_cache_dtype} holds up to {kind.limit:.4g}: the model or its "
-                    "inputs are broken; the step was dropped"
-                )
+                self.abandon_step()
+                raise NotFinite(name, layer, self.position, peak, kind.limit)
 
     def _open_step(self, tokens: int) -> None:
+        self._reserve(tokens)
+        self._segments = plan(
+            self.spec, self._table, self._views,
+            start=self._start, first=self.position, tokens=tokens,
+        )  # fmt: skip
+        if self._retention is not None and not self._segments[-1].sinks:
+            self._retention.open(self._segments[-1].positions)
+
+    def _reserve(self, tokens: int) -> None:
         """Make the table cover the new tokens, with blocks that nobody else reads."""
         if self._landlord is not None:
             self._landlord.used(self)
@@ -341,12 +371,6 @@ class WindowCache:
         self._allocate(missing, shared)
         self._fresh = missing
         self._chunk = tokens
-        self._segments = plan(
-            self.spec, self._table, self._views,
-            start=self._start, first=self.position, tokens=tokens,
-        )  # fmt: skip
-        if self._retention is not None and not self._segments[-1].sinks:
-            self._retention.open(self._segments[-1].positions)
 
     def _allocate(self, missing: list[int], shared: list[int]) -> None:
         needed = len(missing) + len(shared)
