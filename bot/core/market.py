@@ -76,8 +76,8 @@ class Market:
         self.fees: dict[str, Fees] = {}
         self.notices: list[FeedDown | FeedUp] = []
         self._appliers: dict[type, Callable[[Any], None]] = {
-            BookUpdate: self._book,
-            Trade: self._trade,
+            BookUpdate: self.apply_book,
+            Trade: self.apply_trade,
             Ticker: self._ticker,
             Candle: self._candle,
             Prediction: self._prediction,
@@ -100,14 +100,16 @@ class Market:
         if applier is not None:
             applier(event)
 
-    def _book(self, event: BookUpdate) -> None:
+    def apply_book(self, event: BookUpdate) -> None:
+        """Change a book; it is trusted from a snapshot on, until it crosses or a gap is told."""
         listing = self.listings.get(event.symbol) or self.listing(event.symbol)
         if event.exchange_ts > listing.clock_ns:
             listing.clock_ns = event.exchange_ts
         if not listing.is_live and not event.snapshot:
             return
-        listing.book.apply(event)
-        if listing.book.is_crossed:
+        book = listing.book
+        book.apply(event)
+        if book.best_bid > book.best_ask and book.is_crossed:
             if listing.is_live:
                 reason = "best bid above best ask"
                 down = FeedDown(event.ts, event.symbol, reason, event.exchange_ts)
@@ -120,7 +122,8 @@ class Market:
             listing.was_crossed = False
             self.notices.append(FeedUp(event.ts, event.symbol, event.exchange_ts))
 
-    def _trade(self, event: Trade) -> None:
+    def apply_trade(self, event: Trade) -> None:
+        """Take in the price and time of a trade."""
         listing = self.listings.get(event.symbol) or self.listing(event.symbol)
         if event.exchange_ts > listing.clock_ns:
             listing.clock_ns = event.exchange_ts
