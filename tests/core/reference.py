@@ -192,7 +192,7 @@ class Reference:
         elif order.leaves:
             self.ends.append(("Cancelled", due, order.id, "EC_NoImmediateQtyToFill"))
 
-    # --- what happens ------------------------------------------------------------------------------
+    # --- what happens ------------------------------------------------------------------------
 
     def gap(self) -> None:
         self.live = False
