@@ -74,6 +74,7 @@ class WindowCache:
         self._check_append(layer, k, v)
         if layer == 0:
             self._open_step(tokens)
+            self._plan_reads()
         size = self.spec.block_size
         first = self.position
         k_codes, k_params = self._format.encode(k)
@@ -110,6 +111,26 @@ class WindowCache:
         if layer == self.spec.layers - 1:
             self._close_step()
         return result
+
+    # --- the step, for kernels that append and attend by themselves --------------------------
+
+    def begin_step(self, tokens: int) -> tuple[list[int], int, int, int]:
+        """Make room for ``tokens`` that a kernel will write: table, first block, position, start.
+
+        The table is the cache's own, to be read only and until ``finish_step`` or ``abandon_step``.
+        Raises CacheError out of order, OutOfBlocks when the budget is spent (nothing changes).
+        """
+        self._check_idle("begin_step")
+        self._open_step(tokens)
+        return self._table, self._first_block, self.position, self._start
+
+    def finish_step(self) -> None:
+        """The kernel has written every layer."""
+        self._close_step()
+
+    def abandon_step(self) -> None:
+        """The kernel has written nothing that counts; the next token keeps its position."""
+        self._chunk = 0
 
     # --- the sequence -----------------------------------------------------------------------
 
@@ -244,7 +265,6 @@ class WindowCache:
         self._table += fresh
         self._chunk = tokens
         self._layers_done = 0
-        self._plan_reads()
 
     def _close_step(self) -> None:
         self.position += self._chunk

@@ -67,6 +67,11 @@ class Layout:
             offset = -(-(offset + size) // _ALIGN) * _ALIGN
         self.block_bytes = offset
 
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Bytes from a block's start to its key codes, value codes, key and value params."""
+        return tuple(offset for offset, _, _ in self._sections)
+
     def views(self, storage: Tensor) -> Views:
         """Typed views of a pool's ``storage``; writing to them writes the blocks."""
         return Views(*(self._view(storage, *section) for section in self._sections))

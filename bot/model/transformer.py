@@ -126,7 +126,7 @@ class CausalTransformer(nn.Module):
         self.final_norm = nn.Parameter(torch.ones(config.width))
         self.head = nn.Parameter(torch.empty(outputs, config.width))
         self.head_bias = nn.Parameter(torch.zeros(outputs))
-        self._turns = frequencies(config.head_dim, config.rope_base)
+        self.turns = frequencies(config.head_dim, config.rope_base)
 
     def forward(
         self,
@@ -140,7 +140,7 @@ class CausalTransformer(nn.Module):
         ``through`` is applied to every key and value, for instance a quantizer's round trip.
         """
         tokens = x.shape[-2]
-        cos, sin = phases(self._turns, first_position, tokens, x.dtype)
+        cos, sin = phases(self.turns, first_position, tokens, x.dtype)
         index = torch.arange(tokens)
         age = index.unsqueeze(1) - index
         hidden = (age < 0) | (age >= self.config.window)
@@ -164,7 +164,7 @@ class CausalTransformer(nn.Module):
         return Outputs(mean=by_horizon[..., 0], up_logit=by_horizon[..., 1], quantiles=rising)
 
     def _step(self, x: Tensor, cache: WindowCache) -> Tensor:
-        cos, sin = phases(self._turns, cache.position, x.shape[0], x.dtype)
+        cos, sin = phases(self.turns, cache.position, x.shape[0], x.dtype)
         x = functional.linear(x, self.embed, self.embed_bias)
         for layer, block in enumerate(self._typed_blocks()):
             q, k, v = block.project(x, cos, sin)

@@ -1,0 +1,139 @@
+"""A step of one or many sequences, in one call that releases the global lock.
+
+Row by row the results are those of single steps, to the bit: neither the batch, its order, the
+block size, the number of threads nor the instruction set changes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from msgspec import Struct
+from torch import Tensor
+
+from bot.kvcache.cache import WindowCache
+from bot.kvcache.layout import CacheSpec, Layout
+from bot.kvcache.native import _decode, isa
+from bot.kvcache.pool import BlockPool, OutOfBlocks
+
+MAX_ROWS = _decode.MAX_ROWS
+"""Tokens of one step."""
+
+_FORMATS = {"float32": 0, "int8": 1}
+NATIVE_CACHE_DTYPES = tuple(_FORMATS)
+"""What ``kv_cache_dtype`` may be."""
+
+
+class DecoderShape(Struct, frozen=True, kw_only=True):
+    """The sizes that the kernels need of a model."""
+
+    features: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    outputs: int
+    window: int
+
+
+class StepKernel:
+    """Packed weights ready to step, with their own team of threads. Not for use by two threads.
+
+    ``addresses`` are those of ``_decode.create``; ``weights`` keeps them alive. Raises ValueError
+    for a shape beyond the kernels (head_dim over 256 or odd, over 16 query heads to a key head).
+    """
+
+    __slots__ = ("_decoder", "_shape", "_storages", "_weights", "isa", "threads")
+
+    def __init__(
+        self, shape: DecoderShape, addresses: tuple[int, ...], weights: Tensor, *, threads: int
+    ) -> None:
+        self.isa = isa()
+        self.threads = threads
+        self._shape = shape
+        self._weights = weights
+        sizes = (shape.features, shape.width, shape.layers, shape.heads, shape.kv_heads,
+                 shape.head_dim, shape.hidden, shape.outputs, shape.window)  # fmt: skip
+        self._decoder = _decode.create(self.isa, threads, sizes, addresses)
+        self._storages: dict[tuple[int, int], tuple[BlockPool, CacheSpec, _decode.CapsuleType]] = {}
+
+    def step(self, x: Tensor, caches: Sequence[WindowCache], rows: Sequence[int]) -> Tensor:
+        """Raw heads [R, outputs] for ``x`` [R, features], float32 and contiguous.
+
+        ``caches[i]`` takes the next ``rows[i]`` rows as its next tokens. Raises ValueError for a
+        number that is none, CacheError and OutOfBlocks; then no cache has changed.
+        """
+        shape = self._shape
+        bad = _decode.first_not_finite(x.data_ptr(), x.numel())
+        if bad >= 0:
+            row, feature = divmod(bad, shape.features)
+            raise ValueError(
+                f"feature {feature} of row {row} is {x[row, feature].item()}: inputs must be finite"
+            )
+        out = torch.empty((x.shape[0], shape.outputs))
+        spans: list[_decode.Span] = []
+        begun = 0
+        try:
+            for cache, count in zip(caches, rows, strict=True):
+                storage = self._storage(cache)
+                table, first_block, position, start = cache.begin_step(count)
+                begun += 1
+                spans.append((storage, table, first_block, position, start, count))
+            if begun > 1:
+                _check_held(caches)
+            _decode.step(self._decoder, x.data_ptr(), out.data_ptr(), spans)
+        except BaseException:
+            for cache in caches[:begun]:
+                cache.abandon_step()
+            raise
+        for cache in caches:
+            cache.finish_step()
+        return out
+
+    def read(self, data: Tensor) -> None:
+        """Read ``data``'s bytes with this team and drop them: what no step can be faster than."""
+        _decode.read(self._decoder, data.data_ptr(), data.nbytes)
+
+    def _storage(self, cache: WindowCache) -> _decode.CapsuleType:
+        found = self._storages.get((id(cache.pool), id(cache.spec)))
+        if found is not None:
+            return found[2]
+        pool, spec = cache.pool, cache.spec
+        self._check_spec(spec)
+        blocks = pool.storage
+        _decode.advise_huge_pages(blocks.data_ptr(), blocks.shape[0] * blocks.stride(0))
+        made = _decode.storage(
+            blocks.data_ptr(), blocks.shape[0], blocks.stride(0), pool.per_slab, pool.block_bytes,
+            _FORMATS[spec.kv_cache_dtype], spec.layers, spec.kv_heads, spec.head_dim,
+            spec.block_size, Layout(spec).offsets,
+        )  # fmt: skip
+        # the pool and the spec are kept, so that their ids stay theirs
+        self._storages[id(pool), id(spec)] = (pool, spec, made)
+        return made
+
+    def _check_spec(self, spec: CacheSpec) -> None:
+        shape = self._shape
+        if spec.kv_cache_dtype not in _FORMATS:
+            raise ValueError(
+                f"the native decoder reads {' and '.join(_FORMATS)} caches, not "
+                f"{spec.kv_cache_dtype}: use models.decode: torch"
+            )
+        for name in ("layers", "kv_heads", "head_dim", "window"):
+            if getattr(spec, name) != getattr(shape, name):
+                raise ValueError(
+                    f"the cache's {name} is {getattr(spec, name)}, the model's "
+                    f"{getattr(shape, name)}"
+                )
+
+
+def _check_held(caches: Sequence[WindowCache]) -> None:
+    """Making room for one sequence of a batch may have taken it from another."""
+    evicted = sum(cache.evicted for cache in caches)
+    if evicted:
+        raise OutOfBlocks(
+            f"the budget does not hold a batch of {len(caches)} sequences at once, {evicted} of "
+            "them had to leave: raise the budget or step fewer together"
+        )

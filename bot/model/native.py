@@ -1,0 +1,161 @@
+"""A transformer packed for the native step: weights as tiles, and their addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from msgspec import Struct
+from torch import Tensor
+from torch.nn import functional
+
+from bot.kvcache import WindowCache
+from bot.kvcache.native import _decode
+from bot.kvcache.native.step import MAX_ROWS, DecoderShape, StepKernel
+from bot.model.transformer import Block, CausalTransformer
+
+WeightDtype = Literal["float32", "int8"]
+_TILE = 16
+_HUGE_PAGE = 1 << 21
+_CACHE_LINE = 64
+
+
+class PackedWeights(Struct, frozen=True):
+    """One run of bytes in the order in which a step reads it, and where its pieces start."""
+
+    data: Tensor  # uint8
+    addresses: tuple[int, ...]
+    shape: DecoderShape
+
+
+class NativeDecoder:
+    """A model's weights, packed once, and the threads that step it.
+
+    ``weight_dtype`` is that of the blocks; the input projection and the heads stay float32.
+    """
+
+    __slots__ = ("_kernel", "_packed")
+
+    def __init__(self, model: CausalTransformer, weight_dtype: WeightDtype, threads: int) -> None:
+        self._packed = pack(model, weight_dtype)
+        packed = self._packed
+        self._kernel = StepKernel(packed.shape, packed.addresses, packed.data, threads=threads)
+
+    @property
+    def isa(self) -> str:
+        return self._kernel.isa
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that a step reads."""
+        return self._packed.data.nbytes
+
+    def step(self, x: Tensor, caches: Sequence[WindowCache]) -> Tensor:
+        """Raw heads [B, outputs] for the next token ``x`` [B, F] of each of B sequences.
+
+        Raises ValueError for a wrong shape or a number that is none, CacheError, OutOfBlocks.
+        """
+        self._check(x, len(caches))
+        return self._kernel.step(x, caches, [1] * len(caches))
+
+    def extend(self, x: Tensor, cache: WindowCache) -> Tensor:
+        """Raw heads [T, outputs] for the next T tokens ``x`` [T, F] of one sequence."""
+        self._check(x, x.shape[0])
+        parts = [self._kernel.step(part, [cache], [len(part)]) for part in x.split(MAX_ROWS)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def read(self, data: Tensor) -> None:
+        """Read ``data`` with the step's threads; see ``StepKernel.read``."""
+        self._kernel.read(data)
+
+    def _check(self, x: Tensor, rows: int) -> None:
+        expected = (rows, self._packed.shape.features)
+        if x.shape != expected or x.dtype != torch.float32 or not x.is_contiguous():
+            raise ValueError(
+                f"x is {x.dtype} {tuple(x.shape)}, must be contiguous float32 {expected}"
+            )
+
+
+def pack(model: CausalTransformer, weight_dtype: WeightDtype) -> PackedWeights:
+    """Weights as the kernels read them. Raises ValueError for a weight that is no number."""
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise ValueError(f"weight {name} has values that are no number: train the model again")
+    pieces: list[Tensor | None] = [torch.from_numpy(model.turns.view(np.int64))]
+    pieces += _matrix(model.embed, "float32")
+    pieces.append(model.embed_bias)
+    for block in model.blocks:
+        assert isinstance(block, Block)
+        pieces.append(block.attention_norm)
+        pieces += _matrix(block.qkv, weight_dtype)
+        pieces += [block.q_norm, block.k_norm, block.sink]
+        pieces += _matrix(block.out, weight_dtype)
+        pieces.append(block.mlp_norm)
+        pieces += _matrix(block.up, weight_dtype)
+        pieces += _matrix(block.down, weight_dtype)
+    pieces.append(model.final_norm)
+    pieces += _matrix(model.head, "float32")
+    pieces.append(model.head_bias)
+    data, addresses = _lay_out(pieces)
+    return PackedWeights(data, addresses, _shape(model))
+
+
+def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 codes [N, K] and float32 scales [N], symmetric: ``weight`` is about codes * scales."""
+    scales = (weight.abs().amax(1) / 127).clamp_min(1e-30)
+    codes = (weight / scales.unsqueeze(1)).round_().clamp_(-127, 127)
+    return codes.to(torch.int8), scales
+
+
+def _matrix(weight: Tensor, weight_dtype: WeightDtype) -> list[Tensor | None]:
+    """Tiles, scales and sums of codes of [N, K]; N is padded to whole tiles, K to whole quads."""
+    weight = weight.detach().float()
+    rows, cols = weight.shape
+    short = -rows % _TILE
+    if weight_dtype == "float32":
+        tiles = functional.pad(weight, (0, 0, 0, short)).view(-1, _TILE, cols).transpose(1, 2)
+        return [tiles.contiguous(), None, None]
+    codes, scales = quantize_rows(weight)
+    codes = functional.pad(codes, (0, -cols % 4, 0, short))
+    tiles = codes.view(-1, _TILE, codes.shape[1] // 4, 4).transpose(1, 2)
+    sums = codes.sum(1, dtype=torch.int32)
+    return [tiles.contiguous(), functional.pad(scales, (0, short)), sums]
+
+
+def _lay_out(pieces: list[Tensor | None]) -> tuple[Tensor, tuple[int, ...]]:
+    """Copy the pieces one after another, on cache lines of their own; None has address 0."""
+    offsets, end = [], 0
+    for piece in pieces:
+        offsets.append(end)
+        if piece is not None:
+            end += -(-piece.nbytes // _CACHE_LINE) * _CACHE_LINE
+    room = torch.zeros(end + _HUGE_PAGE, dtype=torch.uint8)
+    skipped = -room.data_ptr() % _HUGE_PAGE
+    _decode.advise_huge_pages(room.data_ptr(), room.nbytes)
+    data = room[skipped : skipped + end]
+    addresses = []
+    for piece, offset in zip(pieces, offsets, strict=True):
+        if piece is None:
+            addresses.append(0)
+            continue
+        flat = piece.detach().contiguous().flatten().view(torch.uint8)
+        data[offset : offset + flat.numel()] = flat
+        addresses.append(data.data_ptr() + offset)
+    return data, tuple(addresses)
+
+
+def _shape(model: CausalTransformer) -> DecoderShape:
+    config = model.config
+    return DecoderShape(
+        features=config.features,
+        width=config.width,
+        layers=config.layers,
+        heads=config.heads,
+        kv_heads=config.kv_heads,
+        head_dim=config.head_dim,
+        hidden=config.hidden,
+        outputs=model.head.shape[0],
+        window=config.window,
+    )
