@@ -17,7 +17,7 @@ from bot.kvcache.native.step import MAX_ROWS, DecoderShape, StepKernel
 from bot.model.transformer import Block, CausalTransformer
 
 WeightDtype = Literal["float32", "int8"]
-_TILE = 16
+_TILE = 32
 _HUGE_PAGE = 1 << 21
 _CACHE_LINE = 64
 

@@ -83,15 +83,17 @@ INLINE void prefetch_ahead(const Window *w, int64_t group, Cursor *ahead, int64_
     step_on(w, ahead);
 }
 
-/* Hide the tokens of a group that the query does not see: their lanes become `hidden`. */
-INLINE v8f seen(const Window *w, int64_t group, int half, v8f x, float hidden) {
-    const int64_t position = w->first + group * GROUP + half * 8;
-    if (position >= w->low && position + 8 <= w->high) return x;
+INLINE int at_edge(const Window *w, int64_t group) { return group == 0 || group == w->groups - 1; }
+
+/* What the query does not see of a group at the window's edges becomes `hidden`. */
+INLINE void hide(const Window *w, int64_t group, v8f *low, v8f *high, float hidden) {
+    const int64_t position = w->first + group * GROUP, left = w->high - position;
     const v8i lane = {0, 1, 2, 3, 4, 5, 6, 7};
-    const int32_t from = position < w->low ? (int32_t)(w->low - position) : 0;
-    const int64_t left = w->high - position;
-    const int32_t to = left < 8 ? (int32_t)left : 8;
-    return select8((lane >= splat_int(from)) & (lane < splat_int(to)), x, splat(hidden));
+    const v8i from = splat_int(position < w->low ? (int32_t)(w->low - position) : 0);
+    const v8i to = splat_int(left < GROUP ? (int32_t)left : GROUP);
+    const v8i upper = lane + splat_int(8);
+    *low = select8((lane >= from) & (lane < to), *low, splat(hidden));
+    *high = select8((upper >= from) & (upper < to), *high, splat(hidden));
 }
 
 INLINE void append_head(const AttentionInput *in, const Span *span, int row, float *k,
@@ -117,7 +119,7 @@ INLINE void append_head(const AttentionInput *in, const Span *span, int row, flo
 
 /* Scores of `count` queries into the workspace; returns through `peaks` the largest of each. */
 INLINE void score_int8(const Window *w, const Query *queries, int count, Workspace *work,
-                       float *peaks) {
+                       float *peaks, const int dim) {
     const Storage *s = w->span->storage;
     int8_t room[GROUP * MAX_HEAD_DIM];
     uint16_t scale_room[GROUP];
@@ -125,16 +127,17 @@ INLINE void score_int8(const Window *w, const Query *queries, int count, Workspa
     for (int q = 0; q < count; q++) best[q] = splat(-INFINITY);
     Cursor at = cursor_at(w, 0), ahead = cursor_at(w, AHEAD);
     for (int64_t group = 0; group < w->groups; group++, step_on(w, &at)) {
-        const int8_t *k = group_rows(w, group, at, s->k_codes, (size_t)s->head_dim, room);
-        prefetch_ahead(w, group, &ahead, s->k_codes, (size_t)s->head_dim);
+        const int8_t *k = group_rows(w, group, at, s->k_codes, (size_t)dim, room);
+        prefetch_ahead(w, group, &ahead, s->k_codes, (size_t)dim);
         const uint16_t *scales = group_rows(w, group, at, s->k_params, 2, scale_room);
         const v8f low_scale = load8_half(scales), high_scale = load8_half(scales + 8);
         for (int q = 0; q < count; q++) {
             v8i dots[2];
-            dots_int8(k, &queries[q], s->head_dim, dots);
+            dots_int8(k, &queries[q], dim, dots);
             const v8f scale = splat(queries[q].scale);
-            const v8f low = seen(w, group, 0, (to_float(dots[0]) * low_scale) * scale, -INFINITY);
-            const v8f high = seen(w, group, 1, (to_float(dots[1]) * high_scale) * scale, -INFINITY);
+            v8f low = (to_float(dots[0]) * low_scale) * scale;
+            v8f high = (to_float(dots[1]) * high_scale) * scale;
+            if (at_edge(w, group)) hide(w, group, &low, &high, -INFINITY);
             float *to = work->scores + q * work->span + group * GROUP;
             store8(to, low);
             store8(to + 8, high);
@@ -144,7 +147,9 @@ INLINE void score_int8(const Window *w, const Query *queries, int count, Workspa
     for (int q = 0; q < count; q++) peaks[q] = largest(best[q]);
 }
 
-/* Softmax weights times value scales as integers; returns the sum of the softmax weights. */
+/* Softmax weights times value scales as integers; returns the sum of the softmax weights.
+ * A group's step is the power of two that makes its largest weight 12 bits wide: nothing is
+ * divided and no scale is rounded. */
 INLINE float weigh_int8(const Window *w, Workspace *work, int q, float peak) {
     const Storage *s = w->span->storage;
     uint16_t scale_room[GROUP];
@@ -156,33 +161,74 @@ INLINE float weigh_int8(const Window *w, Workspace *work, int q, float peak) {
     for (int64_t group = 0; group < w->groups; group++, step_on(w, &at)) {
         const uint16_t *scales = group_rows(w, group, at, s->v_params, 2, scale_room);
         const float *from = scores + group * GROUP;
-        v8f low = seen(w, group, 0, exp8(load8(from) - splat(peak)), 0);
-        v8f high = seen(w, group, 1, exp8(load8(from + 8) - splat(peak)), 0);
+        v8f low = exp8(load8(from) - splat(peak)), high = exp8(load8(from + 8) - splat(peak));
+        if (at_edge(w, group)) hide(w, group, &low, &high, 0);
         total += low + high;
-        low = seen(w, group, 0, low * load8_half(scales), 0);
-        high = seen(w, group, 1, high * load8_half(scales + 8), 0);
-        const float most = largest(max8(low, high));
-        const v8f inverse = splat(most > 1e-30f ? (float)WEIGHT_LEVELS / most : 0.0f);
-        steps[group] = most > 1e-30f ? most / (float)WEIGHT_LEVELS : 0.0f;
+        low *= load8_half(scales);
+        high *= load8_half(scales + 8);
+        if (at_edge(w, group)) hide(w, group, &low, &high, 0);
+        const v8i exponent = (v8i)largest_everywhere(max8(low, high)) & splat_int(0x7f800000);
+        const v8i usable = exponent > splat_int((127 - 100) << 23);
+        const v8f inverse = (v8f)((splat_int((127 + 127 + WEIGHT_BITS - 1) << 23) - exponent) & usable);
+        steps[group] = ((v8f)((exponent - splat_int((WEIGHT_BITS - 1) << 23)) & usable))[0];
         store16_weights(weights + group * GROUP, round8(low * inverse), round8(high * inverse));
     }
     return sum8(total);
 }
 
-INLINE void mix_int8(const Window *w, const Workspace *work, int count, HeadRow *sums) {
+INLINE void mix_int8(const Window *w, const Workspace *work, int count, HeadRow *sums,
+                     const int dim) {
     const Storage *s = w->span->storage;
     int8_t room[GROUP * MAX_HEAD_DIM];
     Cursor at = cursor_at(w, 0), ahead = cursor_at(w, AHEAD);
     for (int64_t group = 0; group < w->groups; group++, step_on(w, &at)) {
-        const int8_t *v = group_rows(w, group, at, s->v_codes, (size_t)s->head_dim, room);
-        prefetch_ahead(w, group, &ahead, s->v_codes, (size_t)s->head_dim);
+        const int8_t *v = group_rows(w, group, at, s->v_codes, (size_t)dim, room);
+        prefetch_ahead(w, group, &ahead, s->v_codes, (size_t)dim);
         for (int q = 0; q < count; q++) {
             const float step = work->steps[q * (work->span / GROUP) + group];
-            if (step == 0) continue;
-            mix_group_int8(v, work->weights + q * work->span + group * GROUP, s->head_dim, step,
-                           sums[q]);
+            const int16_t *weights = work->weights + q * work->span + group * GROUP;
+            mix_group_int8(v, weights, dim, step, sums[q]);
         }
     }
+}
+
+/* All three for one constant head size; `dim` 0: for any. */
+#define ATTEND_INT8(dim)                                                                       \
+    static TARGET __attribute__((noinline)) void attend_int8_##dim(                            \
+        const Window *w, const Query *queries, const float *sinks, int count, Workspace *work, \
+        HeadRow *sums, float *totals) {                                                        \
+        const int size = dim ? dim : w->span->storage->head_dim;                               \
+        float peaks[MAX_GROUPED];                                                              \
+        score_int8(w, queries, count, work, peaks, size);                                      \
+        for (int q = 0; q < count; q++) {                                                      \
+            const float peak = peaks[q] > sinks[q] ? peaks[q] : sinks[q];                      \
+            totals[q] = weigh_int8(w, work, q, peak) + exp8(splat(sinks[q] - peak))[0];        \
+        }                                                                                      \
+        mix_int8(w, work, count, sums, size);                                                  \
+    }
+ATTEND_INT8(32)
+ATTEND_INT8(64)
+ATTEND_INT8(128)
+ATTEND_INT8(0)
+
+INLINE void attend_int8(const Window *w, HeadRow *queries, const float *sinks, int count,
+                        Workspace *work, HeadRow *sums, float *totals) {
+    const int dim = w->span->storage->head_dim;
+    const float root = 1.0f / sqrtf((float)dim);
+    Query codes[MAX_GROUPED];
+    for (int q = 0; q < count; q++) {
+        memset(queries[q] + dim, 0, 8 * sizeof(float));
+        quantize(queries[q], (dim + 7) / 8 * 8, codes[q].codes, codes[q].mates, &codes[q].scale);
+        codes[q].scale *= root;
+    }
+    if (dim == 32)
+        attend_int8_32(w, codes, sinks, count, work, sums, totals);
+    else if (dim == 64)
+        attend_int8_64(w, codes, sinks, count, work, sums, totals);
+    else if (dim == 128)
+        attend_int8_128(w, codes, sinks, count, work, sums, totals);
+    else
+        attend_int8_0(w, codes, sinks, count, work, sums, totals);
 }
 
 /* --- float ------------------------------------------------------------------------------- */
@@ -196,23 +242,28 @@ INLINE v8f dot_lanes(const float *k, const float *q, int dim) {
 INLINE void score_float(const Window *w, HeadRow *queries, int count, float scale,
                         Workspace *work, float *peaks) {
     const Storage *s = w->span->storage;
+    const int dim = s->head_dim;
     float room[GROUP * MAX_HEAD_DIM];
     v8f best[MAX_GROUPED];
     for (int q = 0; q < count; q++) best[q] = splat(-INFINITY);
     Cursor at = cursor_at(w, 0), ahead = cursor_at(w, AHEAD);
     for (int64_t group = 0; group < w->groups; group++, step_on(w, &at)) {
-        const float *k = group_rows(w, group, at, s->k_codes, (size_t)s->head_dim * 4, room);
-        prefetch_ahead(w, group, &ahead, s->k_codes, (size_t)s->head_dim * 4);
-        for (int q = 0; q < count; q++)
+        const float *k = group_rows(w, group, at, s->k_codes, (size_t)dim * 4, room);
+        prefetch_ahead(w, group, &ahead, s->k_codes, (size_t)dim * 4);
+        for (int q = 0; q < count; q++) {
+            v8f halves[2];
             for (int half = 0; half < 2; half++) {
                 v8f lanes[8];
                 for (int i = 0; i < 8; i++)
-                    lanes[i] = dot_lanes(k + (half * 8 + i) * s->head_dim, queries[q], s->head_dim);
-                const v8f scores =
-                    seen(w, group, half, sum8_of_eight(lanes) * splat(scale), -INFINITY);
-                store8(work->scores + q * work->span + group * GROUP + half * 8, scores);
-                best[q] = max8(scores, best[q]);
+                    lanes[i] = dot_lanes(k + (half * 8 + i) * dim, queries[q], dim);
+                halves[half] = sum8_of_eight(lanes) * splat(scale);
             }
+            if (at_edge(w, group)) hide(w, group, &halves[0], &halves[1], -INFINITY);
+            float *to = work->scores + q * work->span + group * GROUP;
+            store8(to, halves[0]);
+            store8(to + 8, halves[1]);
+            best[q] = max8(max8(halves[0], halves[1]), best[q]);
+        }
     }
     for (int q = 0; q < count; q++) peaks[q] = largest(best[q]);
 }
@@ -222,8 +273,8 @@ INLINE float weigh_float(const Window *w, Workspace *work, int q, float peak) {
     float *scores = work->scores + q * work->span;
     for (int64_t group = 0; group < w->groups; group++) {
         float *to = scores + group * GROUP;
-        const v8f low = seen(w, group, 0, exp8(load8(to) - splat(peak)), 0);
-        const v8f high = seen(w, group, 1, exp8(load8(to + 8) - splat(peak)), 0);
+        v8f low = exp8(load8(to) - splat(peak)), high = exp8(load8(to + 8) - splat(peak));
+        if (at_edge(w, group)) hide(w, group, &low, &high, 0);
         total += low + high;
         store8(to, low);
         store8(to + 8, high);
@@ -255,6 +306,18 @@ INLINE void mix_float(const Window *w, const Workspace *work, int count,
     }
 }
 
+INLINE void attend_float(const Window *w, HeadRow *queries, const float *sinks, int count,
+                         Workspace *work, HeadRow *sums, float *totals) {
+    const float root = 1.0f / sqrtf((float)w->span->storage->head_dim);
+    float peaks[MAX_GROUPED];
+    score_float(w, queries, count, root, work, peaks);
+    for (int q = 0; q < count; q++) {
+        const float peak = peaks[q] > sinks[q] ? peaks[q] : sinks[q];
+        totals[q] = weigh_float(w, work, q, peak) + exp8(splat(sinks[q] - peak))[0];
+    }
+    mix_float(w, work, count, sums);
+}
+
 /* --- both -------------------------------------------------------------------------------- */
 
 INLINE void attend_row(const AttentionInput *in, const Span *span, int row, Workspace *work,
@@ -262,33 +325,14 @@ INLINE void attend_row(const AttentionInput *in, const Span *span, int row, Work
     const Shape *shape = &in->model->shape;
     const int dim = shape->head_dim, count = shape->heads / shape->kv_heads;
     const Window w = window_of(in, span, span->position + row);
-    const float root = 1.0f / sqrtf((float)dim);
-    float peaks[MAX_GROUPED];
+    const float *sinks = in->layer->sink + in->kv_head * count;
+    float totals[MAX_GROUPED];
     HeadRow sums[MAX_GROUPED];
     for (int q = 0; q < count; q++) memset(sums[q], 0, ((size_t)dim + 8) * sizeof(float));
-    const int exact = span->storage->format == FORMAT_FLOAT32;
-    if (exact) {
-        score_float(&w, queries, count, root, work, peaks);
-    } else {
-        Query codes[MAX_GROUPED];
-        for (int q = 0; q < count; q++) {
-            memset(queries[q] + dim, 0, 8 * sizeof(float));
-            quantize(queries[q], (dim + 7) / 8 * 8, codes[q].codes, codes[q].mates, &codes[q].scale);
-            codes[q].scale *= root;
-        }
-        score_int8(&w, codes, count, work, peaks);
-    }
-    float totals[MAX_GROUPED];
-    for (int q = 0; q < count; q++) {
-        const float sink = in->layer->sink[in->kv_head * count + q];
-        const float peak = peaks[q] > sink ? peaks[q] : sink;
-        const float total = exact ? weigh_float(&w, work, q, peak) : weigh_int8(&w, work, q, peak);
-        totals[q] = total + exp8(splat(sink - peak))[0];
-    }
-    if (exact)
-        mix_float(&w, work, count, sums);
+    if (span->storage->format == FORMAT_FLOAT32)
+        attend_float(&w, queries, sinks, count, work, sums, totals);
     else
-        mix_int8(&w, work, count, sums);
+        attend_int8(&w, queries, sinks, count, work, sums, totals);
     float *out = in->attended + (size_t)(span->first_row + row) * in->attended_stride +
                  (size_t)in->kv_head * count * dim;
     for (int q = 0; q < count; q++) {

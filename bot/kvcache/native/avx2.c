@@ -7,9 +7,8 @@
 
 #define TARGET __attribute__((target("avx2,f16c")))
 #define LANES_AVX2
-#define PREFETCH_FLOATS 256
 #define AHEAD 2
-#define PREFETCH_BYTES 1024
+#define PREFETCH_BYTES 2048
 #define MATE(code) ((uint8_t)((code) < 0 ? -(code) : (code)))
 #include "lanes.h"
 #include "rows.h"
@@ -37,53 +36,41 @@ INLINE __m256i dot4(__m256i magnitudes, __m256i a, __m256i b) {
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
-/* One tile against row_count rows, or two tiles against one row. */
-INLINE void int8_block(const Matrix *m, int tile, const Activations *x, int row, float *out,
-                       int stride, int epilogue, const int tile_count, const int row_count) {
+/* One tile against row_count rows; row_count is a constant where this is inlined. */
+INLINE void int8_tile(const Matrix *m, int tile, const Activations *x, int row, float *out,
+                      int stride, int epilogue, const int row_count) {
     const int quads = (m->cols + 3) / 4;
-    const size_t tile_bytes = (size_t)quads * TILE * 4;
-    const char *w = (const char *)m->tiles + (size_t)tile * tile_bytes;
+    const char *w = (const char *)m->tiles + (size_t)tile * quads * TILE * 4;
     const int8_t *codes = x->codes + (size_t)row * x->stride;
     const uint8_t *mates = x->mates + (size_t)row * x->stride;
-    __m256i sums[4][2];
-    for (int i = 0; i < tile_count * row_count; i++) sums[i][0] = sums[i][1] = _mm256_setzero_si256();
-    for (int at = 0; at < quads; at++) {
-        for (int t = 0; t < tile_count; t++) {
-            const char *line = w + t * tile_bytes + (size_t)at * TILE * 4;
-            _mm_prefetch(line + PREFETCH_BYTES, _MM_HINT_T0);
-            for (int r = 0; r < row_count; r++) {
-                const __m256i a = quad(codes + (size_t)r * x->stride + at * 4);
-                const __m256i magnitudes = quad(mates + (size_t)r * x->stride + at * 4);
-                __m256i *sum = sums[t * row_count + r];
-                sum[0] = _mm256_add_epi32(sum[0], dot4(magnitudes, a, load32(line)));
-                sum[1] = _mm256_add_epi32(sum[1], dot4(magnitudes, a, load32(line + 32)));
-            }
+    __m256i sums[2][VECTORS];
+    for (int r = 0; r < row_count; r++)
+        for (int i = 0; i < VECTORS; i++) sums[r][i] = _mm256_setzero_si256();
+    for (int at = 0; at < quads; at++, w += TILE * 4) {
+        _mm_prefetch(w + PREFETCH_BYTES, _MM_HINT_T0);
+        _mm_prefetch(w + PREFETCH_BYTES + 64, _MM_HINT_T0);
+        for (int r = 0; r < row_count; r++) {
+            const __m256i a = quad(codes + (size_t)r * x->stride + at * 4);
+            const __m256i magnitudes = quad(mates + (size_t)r * x->stride + at * 4);
+            for (int i = 0; i < VECTORS; i++)
+                sums[r][i] =
+                    _mm256_add_epi32(sums[r][i], dot4(magnitudes, a, load32(w + 32 * i)));
         }
     }
-    for (int t = 0; t < tile_count; t++)
-        for (int r = 0; r < row_count; r++) {
-            const __m256i *sum = sums[t * row_count + r];
-            const float *scales = m->scales + (tile + t) * TILE;
-            const v8f scale = splat(x->scales[row + r]);
-            finish_tile(out + (size_t)(row + r) * stride + (tile + t) * TILE,
-                        to_float((v8i)sum[0]) * (load8(scales) * scale),
-                        to_float((v8i)sum[1]) * (load8(scales + 8) * scale), epilogue);
-        }
+    for (int r = 0; r < row_count; r++)
+        for (int i = 0; i < VECTORS; i++)
+            finish_vector(out + (size_t)(row + r) * stride + tile * TILE + 8 * i,
+                          to_float((v8i)sums[r][i]) *
+                              (load8(m->scales + tile * TILE + 8 * i) * splat(x->scales[row + r])),
+                          epilogue);
 }
 
 static TARGET void multiply_int8(const Matrix *m, int first, int last, const Activations *x,
                                  int rows, float *out, int stride, int epilogue) {
-    for (int tile = first; tile < last;) {
-        if (rows == 1 && last - tile >= 2) {
-            int8_block(m, tile, x, 0, out, stride, epilogue, 2, 1);
-            tile += 2;
-            continue;
-        }
+    for (int tile = first; tile < last; tile++) {
         int row = 0;
-        for (; row + 4 <= rows; row += 4)
-            int8_block(m, tile, x, row, out, stride, epilogue, 1, 4);
-        for (; row < rows; row++) int8_block(m, tile, x, row, out, stride, epilogue, 1, 1);
-        tile++;
+        for (; row + 2 <= rows; row += 2) int8_tile(m, tile, x, row, out, stride, epilogue, 2);
+        if (row < rows) int8_tile(m, tile, x, row, out, stride, epilogue, 1);
     }
 }
 
@@ -128,7 +115,7 @@ INLINE void dots_int8(const int8_t *k, const Query *q, int dim, v8i dots[2]) {
 }
 
 /* 32 columns of a group. Two tokens' bytes are interleaved and widened to the high byte of 16
- * bits, so vpmaddwd sums a pair of products, times 256: 16 * 4095 * 127 * 256 < 2^31. */
+ * bits, so vpmaddwd sums a pair of products, times 256: 16 * 4096 * 127 * 256 < 2^31. */
 INLINE void mix_columns(const int8_t *v, const int16_t *weights, const int dim, float step,
                         float *sums) {
     const __m256i zero = _mm256_setzero_si256();

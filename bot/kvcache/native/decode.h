@@ -9,18 +9,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TILE 16          /* rows of a weight tile */
+#define TILE 32          /* rows of a weight tile */
 #define GROUP 16         /* tokens whose softmax weights share a step; aligned in positions */
 #define MAX_ROWS 64      /* tokens of one step */
 #define MAX_HEAD_DIM 256
 #define MAX_GROUPED 16   /* query heads that share a key head */
-#define WEIGHT_LEVELS 4095 /* a softmax weight is an integer of 12 bits against its group's largest */
+#define WEIGHT_BITS 12   /* of a group's largest softmax weight */
 
 enum { FORMAT_FLOAT32 = 0, FORMAT_INT8 = 1 };
 enum { STORE, ADD, GELU };
 
 /* A weight matrix [rows, cols]. Tiles hold TILE rows each, the last one padded with zeros.
- * int8: [rows/16][cols/4][16][4] with a scale and a sum of codes per row; float: [rows/16][cols][16]. */
+ * int8: [rows/32][cols/4][32][4] with a scale and a sum of codes per row; float: [rows/32][cols][32]. */
 typedef struct {
     const void *tiles;
     const float *scales;  /* NULL: the tiles are float */

@@ -80,6 +80,17 @@ INLINE float largest(v8f x) {
 #endif
 }
 
+/* The largest lane in every lane. */
+INLINE v8f largest_everywhere(v8f x) {
+#ifdef LANES_AVX2
+    __m256 most = _mm256_max_ps((__m256)x, _mm256_permute2f128_ps((__m256)x, (__m256)x, 1));
+    most = _mm256_max_ps(most, _mm256_permute_ps(most, 0x4e));
+    return (v8f)_mm256_max_ps(most, _mm256_permute_ps(most, 0xb1));
+#else
+    return splat(largest(x));
+#endif
+}
+
 INLINE float sum8(v8f x) {
 #ifdef LANES_AVX2
     __m256 pairs = _mm256_hadd_ps((__m256)x, (__m256)x);

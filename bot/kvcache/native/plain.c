@@ -1,6 +1,6 @@
 /* Any machine: the specification in plain C. */
 #define TARGET
-#define PREFETCH_FLOATS 256
+#define PREFETCH_BYTES 1024
 #define AHEAD 2
 #define MATE(code) ((uint8_t)(code))
 #include "lanes.h"
@@ -29,10 +29,11 @@ static void multiply_int8(const Matrix *m, int first, int last, const Activation
                     for (int i = 0; i < 4; i++)
                         sums[n] += w[(quad * TILE + n) * 4 + i] * codes[quad * 4 + i];
             const v8f scale = splat(x->scales[row]);
-            const float *scales = m->scales + tile * TILE;
-            finish_tile(out + (size_t)row * stride + tile * TILE,
-                        to_float(load8_int(sums)) * (load8(scales) * scale),
-                        to_float(load8_int(sums + 8)) * (load8(scales + 8) * scale), epilogue);
+            for (int n = 0; n < TILE; n += 8)
+                finish_vector(out + (size_t)row * stride + tile * TILE + n,
+                              to_float(load8_int(sums + n)) *
+                                  (load8(m->scales + tile * TILE + n) * scale),
+                              epilogue);
         }
     }
 }

@@ -7,8 +7,7 @@
 
 #define TARGET __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vl,avx512vnni")))
 #define LANES_AVX2
-#define PREFETCH_FLOATS 256
-#define PREFETCH_BYTES 1024
+#define PREFETCH_BYTES 2048
 #define AHEAD 2
 #define MATE(code) ((uint8_t)((code) ^ 0x80))
 #include "lanes.h"
@@ -30,52 +29,43 @@ INLINE __m512i quad(const void *p) {
     return _mm512_set1_epi32(bytes);
 }
 
-INLINE void int8_block(const Matrix *m, int tile, const Activations *x, int row, float *out,
-                       int stride, int epilogue, const int tile_count, const int row_count) {
+/* One tile against row_count rows; row_count is a constant where this is inlined. */
+INLINE void int8_tile(const Matrix *m, int tile, const Activations *x, int row, float *out,
+                      int stride, int epilogue, const int row_count) {
     const int quads = (m->cols + 3) / 4;
-    const size_t tile_bytes = (size_t)quads * TILE * 4;
-    const char *w = (const char *)m->tiles + (size_t)tile * tile_bytes;
+    const char *w = (const char *)m->tiles + (size_t)tile * quads * TILE * 4;
     const uint8_t *mates = x->mates + (size_t)row * x->stride;
-    __m512i sums[2][4];
-    for (int i = 0; i < tile_count * row_count; i++) sums[0][i] = sums[1][i] = _mm512_setzero_si512();
-    for (int at = 0; at < quads; at++)
-        for (int t = 0; t < tile_count; t++) {
-            const char *line = w + t * tile_bytes + (size_t)at * TILE * 4;
-            _mm_prefetch(line + PREFETCH_BYTES, _MM_HINT_T0);
-            for (int r = 0; r < row_count; r++) {
-                __m512i *sum = &sums[at & 1][t * row_count + r];
-                *sum = _mm512_dpbusd_epi32(*sum, quad(mates + (size_t)r * x->stride + at * 4),
-                                           load64(line));
-            }
-        }
-    for (int t = 0; t < tile_count; t++)
+    __m512i sums[4][2];
+    for (int r = 0; r < row_count; r++) sums[r][0] = sums[r][1] = _mm512_setzero_si512();
+    for (int at = 0; at < quads; at++, w += TILE * 4) {
+        _mm_prefetch(w + PREFETCH_BYTES, _MM_HINT_T0);
+        _mm_prefetch(w + PREFETCH_BYTES + 64, _MM_HINT_T0);
         for (int r = 0; r < row_count; r++) {
-            const int i = t * row_count + r;
-            const __m512i offset = _mm512_slli_epi32(load64(m->sums + (tile + t) * TILE), 7);
-            const __m512i sum = _mm512_sub_epi32(_mm512_add_epi32(sums[0][i], sums[1][i]), offset);
-            const float *scales = m->scales + (tile + t) * TILE;
+            const __m512i a = quad(mates + (size_t)r * x->stride + at * 4);
+            sums[r][0] = _mm512_dpbusd_epi32(sums[r][0], a, load64(w));
+            sums[r][1] = _mm512_dpbusd_epi32(sums[r][1], a, load64(w + 64));
+        }
+    }
+    for (int r = 0; r < row_count; r++)
+        for (int i = 0; i < 2; i++) {
+            const int n = tile * TILE + 16 * i;
+            const __m512i offset = _mm512_slli_epi32(load64(m->sums + n), 7);
+            const __m512i sum = _mm512_sub_epi32(sums[r][i], offset);
             const v8f scale = splat(x->scales[row + r]);
-            finish_tile(out + (size_t)(row + r) * stride + (tile + t) * TILE,
-                        to_float((v8i)_mm512_castsi512_si256(sum)) * (load8(scales) * scale),
-                        to_float((v8i)_mm512_extracti64x4_epi64(sum, 1)) *
-                            (load8(scales + 8) * scale),
-                        epilogue);
+            float *to = out + (size_t)(row + r) * stride + n;
+            finish_vector(to, to_float((v8i)_mm512_castsi512_si256(sum)) *
+                                  (load8(m->scales + n) * scale), epilogue);
+            finish_vector(to + 8, to_float((v8i)_mm512_extracti64x4_epi64(sum, 1)) *
+                                      (load8(m->scales + n + 8) * scale), epilogue);
         }
 }
 
 static TARGET void multiply_int8(const Matrix *m, int first, int last, const Activations *x,
                                  int rows, float *out, int stride, int epilogue) {
-    for (int tile = first; tile < last;) {
-        if (rows == 1 && last - tile >= 4) {
-            int8_block(m, tile, x, 0, out, stride, epilogue, 4, 1);
-            tile += 4;
-            continue;
-        }
+    for (int tile = first; tile < last; tile++) {
         int row = 0;
-        for (; row + 4 <= rows; row += 4)
-            int8_block(m, tile, x, row, out, stride, epilogue, 1, 4);
-        for (; row < rows; row++) int8_block(m, tile, x, row, out, stride, epilogue, 1, 1);
-        tile++;
+        for (; row + 4 <= rows; row += 4) int8_tile(m, tile, x, row, out, stride, epilogue, 4);
+        for (; row < rows; row++) int8_tile(m, tile, x, row, out, stride, epilogue, 1);
     }
 }
 
@@ -130,8 +120,8 @@ INLINE void dots_int8(const int8_t *k, const Query *q, int dim, v8i dots[2]) {
 
 INLINE __m256i load32(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 
-/* 32 columns of a group: four tokens' bytes side by side, against the high and the low six bits
- * of their weights. */
+/* 32 columns of a group: four tokens' bytes side by side, against the high and the low part
+ * of their weights, which reach 4096. */
 INLINE void mix_columns(const int8_t *v, const int16_t *weights, const int dim, float step,
                         float *sums) {
     const __m256i w = load32(weights);
