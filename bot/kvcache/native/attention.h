@@ -4,6 +4,8 @@
  * nothing. On an int8 cache scores are integer dot products, and a group's softmax weights times
  * its value scales become integers of 12 bits against the group's largest. */
 
+#define HIDDEN (-1e30f) /* a score whose softmax weight is exactly 0 */
+
 typedef float HeadRow[MAX_HEAD_DIM + 8];
 
 /* What a query sees, as groups. */
@@ -28,59 +30,55 @@ INLINE Window window_of(const AttentionInput *in, const Span *span, int64_t posi
     return w;
 }
 
-/* A walk over the groups of a window; in a direct window every group lies in one block. */
+/* Groups whose rows lie one after another in a block, or one group copied together. */
 typedef struct {
-    int64_t block; /* index into the span's blocks */
-    size_t slot;
-} Cursor;
+    const char *codes, *params;
+    int64_t groups;
+} Run;
 
-INLINE Cursor cursor_at(const Window *w, int64_t group) {
-    const int64_t position = w->first + group * GROUP, size = w->span->storage->block_size;
-    return (Cursor){position / size - w->span->first_block, (size_t)(position % size)};
-}
+/* The copy; with zeros where nothing is seen. */
+typedef struct {
+    char codes[GROUP * MAX_HEAD_DIM * 4];
+    uint16_t params[GROUP];
+} Copy;
 
-INLINE void step_on(const Window *w, Cursor *at) {
-    at->slot += GROUP;
-    if (at->slot == (size_t)w->span->storage->block_size) {
-        at->slot = 0;
-        at->block++;
-    }
-}
-
-INLINE const char *rows_at(const Window *w, Cursor at, int64_t section, size_t row_bytes) {
-    return w->span->blocks[at.block] + section + (w->head + at.slot) * row_bytes;
-}
-
-/* A group's rows of one section copied together, with zeros where nothing is seen. */
-static TARGET __attribute__((noinline)) const void *gather_rows(const Window *w, int64_t group,
-                                                                int64_t section, size_t row_bytes,
-                                                                void *room) {
+static TARGET __attribute__((noinline)) Run copied_run(const Window *w, int64_t group,
+                                                       int64_t codes, int64_t params,
+                                                       size_t row_bytes, Copy *copy) {
     const Storage *s = w->span->storage;
-    memset(room, 0, GROUP * row_bytes);
+    memset(copy->codes, 0, GROUP * row_bytes);
+    memset(copy->params, 0, sizeof copy->params);
     for (int i = 0; i < GROUP; i++) {
         const int64_t token = w->first + group * GROUP + i;
         if (token < w->low || token >= w->high) continue;
-        const Cursor at = {token / s->block_size - w->span->first_block,
-                           (size_t)(token % s->block_size)};
-        memcpy((char *)room + i * row_bytes, rows_at(w, at, section, row_bytes), row_bytes);
+        const char *block = w->span->blocks[token / s->block_size - w->span->first_block];
+        const size_t row = w->head + (size_t)(token % s->block_size);
+        memcpy(copy->codes + i * row_bytes, block + codes + row * row_bytes, row_bytes);
+        if (s->format == FORMAT_INT8) memcpy(&copy->params[i], block + params + row * 2, 2);
     }
-    return room;
+    return (Run){copy->codes, (const char *)copy->params, 1};
 }
 
-INLINE const void *group_rows(const Window *w, int64_t group, Cursor at, int64_t section,
-                              size_t row_bytes, void *room) {
-    if (w->direct) return rows_at(w, at, section, row_bytes);
-    return gather_rows(w, group, section, row_bytes, room);
-}
-
-/* Ask for the rows that a walk reaches AHEAD groups later; blocks lie far apart, so no hardware
- * follows from one to the next. */
-INLINE void prefetch_ahead(const Window *w, int64_t group, Cursor *ahead, int64_t section,
-                           size_t row_bytes) {
-    if (!w->direct || group + AHEAD >= w->groups) return;
-    const char *rows = rows_at(w, *ahead, section, row_bytes);
-    for (size_t i = 0; i < GROUP * row_bytes; i += 64) __builtin_prefetch(rows + i);
-    step_on(w, ahead);
+/* The run that starts at a group. Asks for the beginning of the next block: blocks lie far apart,
+ * so no hardware follows from one to the next. */
+INLINE Run run_at(const Window *w, int64_t group, int64_t codes, int64_t params, size_t row_bytes,
+                  Copy *copy) {
+    const Storage *s = w->span->storage;
+    if (!w->direct) return copied_run(w, group, codes, params, row_bytes, copy);
+    const int64_t position = w->first + group * GROUP, block = position / s->block_size;
+    const size_t slot = (size_t)(position - block * s->block_size);
+    char *const *at = w->span->blocks + (block - w->span->first_block);
+    int64_t groups = (s->block_size - (int64_t)slot) / GROUP;
+    if (groups < w->groups - group) {
+        const char *next = at[1];
+        for (size_t i = 0; i < NEXT_BLOCK_BYTES; i += 64)
+            __builtin_prefetch(next + codes + w->head * row_bytes + i);
+        __builtin_prefetch(next + params + w->head * 2);
+    } else {
+        groups = w->groups - group;
+    }
+    const size_t row = w->head + slot;
+    return (Run){*at + codes + row * row_bytes, *at + params + row * 2, groups};
 }
 
 INLINE int at_edge(const Window *w, int64_t group) { return group == 0 || group == w->groups - 1; }
@@ -117,61 +115,79 @@ INLINE void append_head(const AttentionInput *in, const Span *span, int row, flo
 
 /* --- int8 ------------------------------------------------------------------------------- */
 
-/* Scores of `count` queries into the workspace; returns through `peaks` the largest of each. */
+/* Scores of `count` queries into the workspace, in powers of two; the largest of each. */
 INLINE void score_int8(const Window *w, const Query *queries, int count, Workspace *work,
                        float *peaks, const int dim) {
     const Storage *s = w->span->storage;
-    int8_t room[GROUP * MAX_HEAD_DIM];
-    uint16_t scale_room[GROUP];
+    Copy copy;
     v8f best[MAX_GROUPED];
-    for (int q = 0; q < count; q++) best[q] = splat(-INFINITY);
-    Cursor at = cursor_at(w, 0), ahead = cursor_at(w, AHEAD);
-    for (int64_t group = 0; group < w->groups; group++, step_on(w, &at)) {
-        const int8_t *k = group_rows(w, group, at, s->k_codes, (size_t)dim, room);
-        prefetch_ahead(w, group, &ahead, s->k_codes, (size_t)dim);
-        const uint16_t *scales = group_rows(w, group, at, s->k_params, 2, scale_room);
-        const v8f low_scale = load8_half(scales), high_scale = load8_half(scales + 8);
-        for (int q = 0; q < count; q++) {
-            v8i dots[2];
-            dots_int8(k, &queries[q], dim, dots);
-            const v8f scale = splat(queries[q].scale);
-            v8f low = (to_float(dots[0]) * low_scale) * scale;
-            v8f high = (to_float(dots[1]) * high_scale) * scale;
-            if (at_edge(w, group)) hide(w, group, &low, &high, -INFINITY);
-            float *to = work->scores + q * work->span + group * GROUP;
-            store8(to, low);
-            store8(to + 8, high);
-            best[q] = max8(max8(low, high), best[q]);
+    for (int q = 0; q < count; q++) best[q] = splat(HIDDEN);
+    for (int64_t group = 0; group < w->groups;) {
+        const Run run = run_at(w, group, s->k_codes, s->k_params, (size_t)dim, &copy);
+        const int8_t *k = (const int8_t *)run.codes;
+        const uint16_t *scales = (const uint16_t *)run.params;
+        for (const int64_t end = group + run.groups; group < end; group++) {
+            const v8f low_scale = load8_half(scales), high_scale = load8_half(scales + 8);
+            for (int q = 0; q < count; q++) {
+                v8i dots[2];
+                dots_int8(k, &queries[q], dim, dots);
+                const v8f scale = splat(queries[q].scale);
+                v8f low = (to_float(dots[0]) * low_scale) * scale;
+                v8f high = (to_float(dots[1]) * high_scale) * scale;
+                if (at_edge(w, group)) hide(w, group, &low, &high, HIDDEN);
+                float *to = work->scores + q * work->span + group * GROUP;
+                store8(to, low);
+                store8(to + 8, high);
+                best[q] = max8(max8(low, high), best[q]);
+            }
+            k += GROUP * dim;
+            scales += GROUP;
         }
     }
     for (int q = 0; q < count; q++) peaks[q] = largest(best[q]);
 }
 
-/* Softmax weights times value scales as integers; returns the sum of the softmax weights.
- * A group's step is the power of two that makes its largest weight 12 bits wide: nothing is
- * divided and no scale is rounded. */
+/* Softmax weights of groups, times value scales, as integers. A group's step is the power of two
+ * that makes its largest weight 12 bits wide: nothing is divided and no scale is rounded. All
+ * groups at once, step by step, as in exp2_of. */
+INLINE void weigh_groups(const float *scores, const uint16_t *scales, float peak, v8f *total,
+                         int16_t *weights, float *steps, const int groups) {
+    v8f x[2 * WEIGHED], most[WEIGHED];
+    v8i inverse[WEIGHED];
+    for (int i = 0; i < 2 * groups; i++) x[i] = load8(scores + 8 * i) - splat(peak);
+    exp2_of(x, 2 * groups);
+    for (int i = 0; i < groups; i++) *total += x[2 * i] + x[2 * i + 1];
+    /* a scale that was never written may be a NaN; max8 makes it the 0 that its weight is */
+    for (int i = 0; i < 2 * groups; i++) x[i] = max8(x[i] * load8_half(scales + 8 * i), splat(0));
+    for (int i = 0; i < groups; i++) most[i] = largest_everywhere(max8(x[2 * i], x[2 * i + 1]));
+    for (int i = 0; i < groups; i++) {
+        const v8i exponent = (v8i)most[i] & splat_int(0x7f800000);
+        const v8i usable = exponent > splat_int((127 - 100) << 23);
+        inverse[i] = (splat_int((254 + WEIGHT_BITS - 1) << 23) - exponent) & usable;
+        steps[i] = ((v8f)((exponent - splat_int((WEIGHT_BITS - 1) << 23)) & usable))[0];
+    }
+    for (int i = 0; i < 2 * groups; i++) x[i] = round8(x[i] * (v8f)inverse[i / 2]);
+    for (int i = 0; i < groups; i++) store16_weights(weights + GROUP * i, x[2 * i], x[2 * i + 1]);
+}
+
+/* The same for a whole window; returns the sum of the softmax weights. */
 INLINE float weigh_int8(const Window *w, Workspace *work, int q, float peak) {
     const Storage *s = w->span->storage;
-    uint16_t scale_room[GROUP];
+    Copy copy;
     v8f total = splat(0);
     const float *scores = work->scores + q * work->span;
     int16_t *weights = work->weights + q * work->span;
     float *steps = work->steps + q * (work->span / GROUP);
-    Cursor at = cursor_at(w, 0);
-    for (int64_t group = 0; group < w->groups; group++, step_on(w, &at)) {
-        const uint16_t *scales = group_rows(w, group, at, s->v_params, 2, scale_room);
-        const float *from = scores + group * GROUP;
-        v8f low = exp8(load8(from) - splat(peak)), high = exp8(load8(from + 8) - splat(peak));
-        if (at_edge(w, group)) hide(w, group, &low, &high, 0);
-        total += low + high;
-        low *= load8_half(scales);
-        high *= load8_half(scales + 8);
-        if (at_edge(w, group)) hide(w, group, &low, &high, 0);
-        const v8i exponent = (v8i)largest_everywhere(max8(low, high)) & splat_int(0x7f800000);
-        const v8i usable = exponent > splat_int((127 - 100) << 23);
-        const v8f inverse = (v8f)((splat_int((127 + 127 + WEIGHT_BITS - 1) << 23) - exponent) & usable);
-        steps[group] = ((v8f)((exponent - splat_int((WEIGHT_BITS - 1) << 23)) & usable))[0];
-        store16_weights(weights + group * GROUP, round8(low * inverse), round8(high * inverse));
+    for (int64_t group = 0; group < w->groups;) {
+        const Run run = run_at(w, group, s->v_codes, s->v_params, (size_t)s->head_dim, &copy);
+        const uint16_t *scales = (const uint16_t *)run.params;
+        const int64_t end = group + run.groups;
+        for (; group + WEIGHED <= end; group += WEIGHED, scales += WEIGHED * GROUP)
+            weigh_groups(scores + group * GROUP, scales, peak, &total, weights + group * GROUP,
+                         steps + group, WEIGHED);
+        for (; group < end; group++, scales += GROUP)
+            weigh_groups(scores + group * GROUP, scales, peak, &total, weights + group * GROUP,
+                         steps + group, 1);
     }
     return sum8(total);
 }
@@ -179,16 +195,14 @@ INLINE float weigh_int8(const Window *w, Workspace *work, int q, float peak) {
 INLINE void mix_int8(const Window *w, const Workspace *work, int count, HeadRow *sums,
                      const int dim) {
     const Storage *s = w->span->storage;
-    int8_t room[GROUP * MAX_HEAD_DIM];
-    Cursor at = cursor_at(w, 0), ahead = cursor_at(w, AHEAD);
-    for (int64_t group = 0; group < w->groups; group++, step_on(w, &at)) {
-        const int8_t *v = group_rows(w, group, at, s->v_codes, (size_t)dim, room);
-        prefetch_ahead(w, group, &ahead, s->v_codes, (size_t)dim);
-        for (int q = 0; q < count; q++) {
-            const float step = work->steps[q * (work->span / GROUP) + group];
-            const int16_t *weights = work->weights + q * work->span + group * GROUP;
-            mix_group_int8(v, weights, dim, step, sums[q]);
-        }
+    Copy copy;
+    for (int64_t group = 0; group < w->groups;) {
+        const Run run = run_at(w, group, s->v_codes, s->v_params, (size_t)dim, &copy);
+        const int8_t *v = (const int8_t *)run.codes;
+        for (const int64_t end = group + run.groups; group < end; group++, v += GROUP * dim)
+            for (int q = 0; q < count; q++)
+                mix_group_int8(v, work->weights + q * work->span + group * GROUP, dim,
+                               work->steps[q * (work->span / GROUP) + group], sums[q]);
     }
 }
 
@@ -201,8 +215,8 @@ INLINE void mix_int8(const Window *w, const Workspace *work, int count, HeadRow 
         float peaks[MAX_GROUPED];                                                              \
         score_int8(w, queries, count, work, peaks, size);                                      \
         for (int q = 0; q < count; q++) {                                                      \
-            const float peak = peaks[q] > sinks[q] ? peaks[q] : sinks[q];                      \
-            totals[q] = weigh_int8(w, work, q, peak) + exp8(splat(sinks[q] - peak))[0];        \
+            const float sink = sinks[q] * LOG2_E, peak = peaks[q] > sink ? peaks[q] : sink;    \
+            totals[q] = weigh_int8(w, work, q, peak) + exp2_8(splat(sink - peak))[0];          \
         }                                                                                      \
         mix_int8(w, work, count, sums, size);                                                  \
     }
@@ -214,7 +228,7 @@ ATTEND_INT8(0)
 INLINE void attend_int8(const Window *w, HeadRow *queries, const float *sinks, int count,
                         Workspace *work, HeadRow *sums, float *totals) {
     const int dim = w->span->storage->head_dim;
-    const float root = 1.0f / sqrtf((float)dim);
+    const float root = LOG2_E / sqrtf((float)dim);
     Query codes[MAX_GROUPED];
     for (int q = 0; q < count; q++) {
         memset(queries[q] + dim, 0, 8 * sizeof(float));
@@ -243,27 +257,27 @@ INLINE void score_float(const Window *w, HeadRow *queries, int count, float scal
                         Workspace *work, float *peaks) {
     const Storage *s = w->span->storage;
     const int dim = s->head_dim;
-    float room[GROUP * MAX_HEAD_DIM];
+    Copy copy;
     v8f best[MAX_GROUPED];
-    for (int q = 0; q < count; q++) best[q] = splat(-INFINITY);
-    Cursor at = cursor_at(w, 0), ahead = cursor_at(w, AHEAD);
-    for (int64_t group = 0; group < w->groups; group++, step_on(w, &at)) {
-        const float *k = group_rows(w, group, at, s->k_codes, (size_t)dim * 4, room);
-        prefetch_ahead(w, group, &ahead, s->k_codes, (size_t)dim * 4);
-        for (int q = 0; q < count; q++) {
-            v8f halves[2];
-            for (int half = 0; half < 2; half++) {
-                v8f lanes[8];
-                for (int i = 0; i < 8; i++)
-                    lanes[i] = dot_lanes(k + (half * 8 + i) * dim, queries[q], dim);
-                halves[half] = sum8_of_eight(lanes) * splat(scale);
+    for (int q = 0; q < count; q++) best[q] = splat(HIDDEN);
+    for (int64_t group = 0; group < w->groups;) {
+        const Run run = run_at(w, group, s->k_codes, s->k_params, (size_t)dim * 4, &copy);
+        const float *k = (const float *)run.codes;
+        for (const int64_t end = group + run.groups; group < end; group++, k += GROUP * dim)
+            for (int q = 0; q < count; q++) {
+                v8f halves[2];
+                for (int half = 0; half < 2; half++) {
+                    v8f lanes[8];
+                    for (int i = 0; i < 8; i++)
+                        lanes[i] = dot_lanes(k + (half * 8 + i) * dim, queries[q], dim);
+                    halves[half] = sum8_of_eight(lanes) * splat(scale);
+                }
+                if (at_edge(w, group)) hide(w, group, &halves[0], &halves[1], HIDDEN);
+                float *to = work->scores + q * work->span + group * GROUP;
+                store8(to, halves[0]);
+                store8(to + 8, halves[1]);
+                best[q] = max8(max8(halves[0], halves[1]), best[q]);
             }
-            if (at_edge(w, group)) hide(w, group, &halves[0], &halves[1], -INFINITY);
-            float *to = work->scores + q * work->span + group * GROUP;
-            store8(to, halves[0]);
-            store8(to + 8, halves[1]);
-            best[q] = max8(max8(halves[0], halves[1]), best[q]);
-        }
     }
     for (int q = 0; q < count; q++) peaks[q] = largest(best[q]);
 }
@@ -273,47 +287,57 @@ INLINE float weigh_float(const Window *w, Workspace *work, int q, float peak) {
     float *scores = work->scores + q * work->span;
     for (int64_t group = 0; group < w->groups; group++) {
         float *to = scores + group * GROUP;
-        v8f low = exp8(load8(to) - splat(peak)), high = exp8(load8(to + 8) - splat(peak));
-        if (at_edge(w, group)) hide(w, group, &low, &high, 0);
-        total += low + high;
-        store8(to, low);
-        store8(to + 8, high);
+        v8f x[2] = {load8(to) - splat(peak), load8(to + 8) - splat(peak)};
+        exp2_of(x, 2);
+        total += x[0] + x[1];
+        store8(to, x[0]);
+        store8(to + 8, x[1]);
     }
     return sum8(total);
 }
 
-INLINE void mix_float(const Window *w, const Workspace *work, int count,
-                      HeadRow *sums) {
+/* sums += weights[from..to) of the rows, 32 columns at a time, token by token. */
+INLINE void mix_rows_float(const float *v, const float *weights, int from, int to, int dim,
+                           float *sums) {
+    for (int i = 0; i < dim; i += 32) {
+        const int vectors = dim - i < 32 ? (dim - i + 7) / 8 : 4;
+        v8f mixed[4];
+        for (int j = 0; j < vectors; j++) mixed[j] = load8(sums + i + 8 * j);
+        for (int token = from; token < to; token++)
+            for (int j = 0; j < vectors; j++)
+                mixed[j] += load_part(v + token * dim + i + 8 * j, dim - i - 8 * j) *
+                            splat(weights[token]);
+        for (int j = 0; j < vectors; j++) store8(sums + i + 8 * j, mixed[j]);
+    }
+}
+
+INLINE void mix_float(const Window *w, const Workspace *work, int count, HeadRow *sums) {
     const Storage *s = w->span->storage;
     const int dim = s->head_dim;
-    float room[GROUP * MAX_HEAD_DIM];
-    Cursor at = cursor_at(w, 0), ahead = cursor_at(w, AHEAD);
-    for (int64_t group = 0; group < w->groups; group++, step_on(w, &at)) {
-        const float *v = group_rows(w, group, at, s->v_codes, (size_t)dim * 4, room);
-        prefetch_ahead(w, group, &ahead, s->v_codes, (size_t)dim * 4);
-        const int64_t position = w->first + group * GROUP;
-        const int from = position < w->low ? (int)(w->low - position) : 0;
-        const int to = w->high - position < GROUP ? (int)(w->high - position) : GROUP;
-        for (int q = 0; q < count; q++) {
-            const float *weights = work->scores + q * work->span + group * GROUP;
-            for (int i = 0; i < dim; i += 8) {
-                v8f sum = load8(sums[q] + i);
-                for (int token = from; token < to; token++)
-                    sum += load_part(v + token * dim + i, dim - i) * splat(weights[token]);
-                store8(sums[q] + i, sum);
-            }
+    Copy copy;
+    for (int64_t group = 0; group < w->groups;) {
+        const Run run = run_at(w, group, s->v_codes, s->v_params, (size_t)dim * 4, &copy);
+        const float *v = (const float *)run.codes;
+        for (const int64_t end = group + run.groups; group < end; group++, v += GROUP * dim) {
+            const int64_t position = w->first + group * GROUP;
+            /* what is hidden may hold a NaN, which no weight of 0 would take away */
+            const int from = position < w->low ? (int)(w->low - position) : 0;
+            const int to = w->high - position < GROUP ? (int)(w->high - position) : GROUP;
+            for (int q = 0; q < count; q++)
+                mix_rows_float(v, work->scores + q * work->span + group * GROUP, from, to, dim,
+                               sums[q]);
         }
     }
 }
 
 INLINE void attend_float(const Window *w, HeadRow *queries, const float *sinks, int count,
                          Workspace *work, HeadRow *sums, float *totals) {
-    const float root = 1.0f / sqrtf((float)w->span->storage->head_dim);
+    const float root = LOG2_E / sqrtf((float)w->span->storage->head_dim);
     float peaks[MAX_GROUPED];
     score_float(w, queries, count, root, work, peaks);
     for (int q = 0; q < count; q++) {
-        const float peak = peaks[q] > sinks[q] ? peaks[q] : sinks[q];
-        totals[q] = weigh_float(w, work, q, peak) + exp8(splat(sinks[q] - peak))[0];
+        const float sink = sinks[q] * LOG2_E, peak = peaks[q] > sink ? peaks[q] : sink;
+        totals[q] = weigh_float(w, work, q, peak) + exp2_8(splat(sink - peak))[0];
     }
     mix_float(w, work, count, sums);
 }

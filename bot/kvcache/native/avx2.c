@@ -7,7 +7,8 @@
 
 #define TARGET __attribute__((target("avx2,f16c")))
 #define LANES_AVX2
-#define AHEAD 2
+#define NEXT_BLOCK_BYTES 512
+#define WEIGHED 4
 #define PREFETCH_BYTES 2048
 #define MATE(code) ((uint8_t)((code) < 0 ? -(code) : (code)))
 #include "lanes.h"
@@ -124,14 +125,13 @@ INLINE void mix_columns(const int8_t *v, const int16_t *weights, const int dim, 
         const __m256i a = load32(v + token * dim), b = load32(v + (token + 1) * dim);
         const __m256i pair = quad(weights + token);
         const __m256i low = _mm256_unpacklo_epi8(a, b), high = _mm256_unpackhi_epi8(a, b);
-        mixed[0] = _mm256_add_epi32(
-            mixed[0], _mm256_madd_epi16(_mm256_unpacklo_epi8(zero, low), pair));
-        mixed[1] = _mm256_add_epi32(
-            mixed[1], _mm256_madd_epi16(_mm256_unpackhi_epi8(zero, low), pair));
-        mixed[2] = _mm256_add_epi32(
-            mixed[2], _mm256_madd_epi16(_mm256_unpacklo_epi8(zero, high), pair));
-        mixed[3] = _mm256_add_epi32(
-            mixed[3], _mm256_madd_epi16(_mm256_unpackhi_epi8(zero, high), pair));
+        const __m256i wide[4] = {
+            _mm256_unpacklo_epi8(zero, low), _mm256_unpackhi_epi8(zero, low),
+            _mm256_unpacklo_epi8(zero, high), _mm256_unpackhi_epi8(zero, high)};
+        for (int i = 0; i < 4; i++) {
+            mixed[i] = _mm256_add_epi32(mixed[i], _mm256_madd_epi16(wide[i], pair));
+            KEEP(mixed[i]); /* regrouped as a tree they would not fit the registers */
+        }
     }
     const v8f scale = splat(step * (1.0f / 256));
     const int order[4] = {0, 8, 16, 24};

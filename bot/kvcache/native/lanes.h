@@ -7,8 +7,18 @@
 
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
+#define LOG2_E 1.44269504088896341f
+
 typedef float v8f __attribute__((vector_size(32)));
 typedef int32_t v8i __attribute__((vector_size(32)));
+
+/* Compilers like to finish one chain of results before they begin the next; a processor wants
+ * them side by side. Values kept so are computed in the order written. */
+#ifdef LANES_AVX2
+#define KEEP(x) __asm__ volatile("" : "+x"(x))
+#else
+#define KEEP(x) (void)(x)
+#endif
 
 INLINE v8f splat(float x) { return (v8f){x, x, x, x, x, x, x, x}; }
 INLINE v8i splat_int(int32_t x) { return (v8i){x, x, x, x, x, x, x, x}; }
@@ -126,25 +136,39 @@ INLINE v8f round8(v8f x) {
 INLINE v8i to_int(v8f x) { return __builtin_convertvector(x, v8i); }
 INLINE v8f to_float(v8i x) { return __builtin_convertvector(x, v8f); }
 
-/* e^x within 2 ulp for x in [-87, 88], clamped outside; the polynomial is Cephes' expf. */
-INLINE v8f exp8(v8f x) {
-    x = min8(max8(x, splat(-87.0f)), splat(88.0f));
-    const v8f n = round8(x * splat(1.44269504088896341f));
-    x = (x - n * splat(0.693359375f)) - n * splat(-2.12194440e-4f);
-    v8f y = splat(1.9875691500e-4f);
-    y = y * x + splat(1.3981999507e-3f);
-    y = y * x + splat(8.3334519073e-3f);
-    y = y * x + splat(4.1665795894e-2f);
-    y = y * x + splat(1.6666665459e-1f);
-    y = y * x + splat(5.0000001201e-1f);
-    y = (y * (x * x) + x) + splat(1.0f);
-    return y * (v8f)((to_int(n) + splat_int(127)) << 23);
+/* 2^x within 2 ulp for x at most 127, exactly 0 below -126 and for a NaN. For `count` vectors at
+ * once (a constant), step by step: one alone would wait for its own results. The polynomial is
+ * Taylor's, 4e-8 at the ends of [-1/2, 1/2]. */
+INLINE void exp2_of(v8f *x, const int count) {
+    static const float terms[6] = {1.3333558146428443e-3f, 9.618129107628477e-3f,
+                                   5.5504108664821580e-2f, 2.4022650695910072e-1f,
+                                   6.9314718055994531e-1f, 1.0f};
+    v8f n[8], y[8];
+    v8i power[8];
+    for (int i = 0; i < count; i++) n[i] = round8(x[i]);
+    for (int i = 0; i < count; i++)
+        power[i] = ((to_int(n[i]) + splat_int(127)) << 23) & (x[i] >= splat(-126.0f));
+    for (int i = 0; i < count; i++) x[i] = x[i] - n[i];
+    for (int i = 0; i < count; i++) y[i] = splat(1.5403530393381610e-4f);
+    for (int term = 0; term < 6; term++)
+        for (int i = 0; i < count; i++) {
+            y[i] = y[i] * x[i] + splat(terms[term]);
+            KEEP(y[i]);
+        }
+    /* a NaN times 0 is a NaN: the mask has to be taken on the product as well */
+    for (int i = 0; i < count; i++) x[i] = y[i] * (v8f)power[i];
+}
+
+INLINE v8f exp2_8(v8f x) {
+    exp2_of(&x, 1);
+    return x;
 }
 
 /* x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of GELU. */
 INLINE v8f gelu8(v8f x) {
     const v8f u = splat(0.79788456080286536f) * (x + (splat(0.044715f) * x) * (x * x));
-    return x / (splat(1.0f) + exp8(splat(-2.0f) * u));
+    const v8f power = min8(splat(-2.0f * LOG2_E) * u, splat(127.0f));
+    return x / (splat(1.0f) + exp2_8(power));
 }
 
 INLINE float half_to_float(uint16_t half) {

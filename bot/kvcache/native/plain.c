@@ -1,7 +1,8 @@
 /* Any machine: the specification in plain C. */
 #define TARGET
 #define PREFETCH_BYTES 1024
-#define AHEAD 2
+#define NEXT_BLOCK_BYTES 512
+#define WEIGHED 4
 #define MATE(code) ((uint8_t)(code))
 #include "lanes.h"
 #include "rows.h"
