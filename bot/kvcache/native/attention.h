@@ -33,6 +33,7 @@ INLINE Window window_of(const AttentionInput *in, const Span *span, int64_t posi
 /* Groups whose rows lie one after another in a block, or one group copied together. */
 typedef struct {
     const char *codes, *params;
+    const char *later; /* the same rows of a block further on, to be asked for while these are read */
     int64_t groups;
 } Run;
 
@@ -56,29 +57,31 @@ static TARGET __attribute__((noinline)) Run copied_run(const Window *w, int64_t 
         memcpy(copy->codes + i * row_bytes, block + codes + row * row_bytes, row_bytes);
         if (s->format == FORMAT_INT8) memcpy(&copy->params[i], block + params + row * 2, 2);
     }
-    return (Run){copy->codes, (const char *)copy->params, 1};
+    return (Run){copy->codes, (const char *)copy->params, copy->codes, 1};
 }
 
-/* The run that starts at a group. Asks for the beginning of the next block: blocks lie far apart,
- * so no hardware follows from one to the next. */
+/* The run that starts at a group. */
 INLINE Run run_at(const Window *w, int64_t group, int64_t codes, int64_t params, size_t row_bytes,
                   Copy *copy) {
     const Storage *s = w->span->storage;
     if (!w->direct) return copied_run(w, group, codes, params, row_bytes, copy);
     const int64_t position = w->first + group * GROUP, block = position / s->block_size;
-    const size_t slot = (size_t)(position - block * s->block_size);
+    const size_t row = w->head + (size_t)(position - block * s->block_size);
+    const int64_t in_block = (s->block_size - position % s->block_size) / GROUP;
+    const int64_t groups = in_block < w->groups - group ? in_block : w->groups - group;
     char *const *at = w->span->blocks + (block - w->span->first_block);
-    int64_t groups = (s->block_size - (int64_t)slot) / GROUP;
-    if (groups < w->groups - group) {
-        const char *next = at[1];
-        for (size_t i = 0; i < NEXT_BLOCK_BYTES; i += 64)
-            __builtin_prefetch(next + codes + w->head * row_bytes + i);
-        __builtin_prefetch(next + params + w->head * 2);
-    } else {
-        groups = w->groups - group;
-    }
-    const size_t row = w->head + slot;
-    return (Run){*at + codes + row * row_bytes, *at + params + row * 2, groups};
+    int64_t ahead = (TOKENS_AHEAD + s->block_size - 1) / s->block_size;
+    const int64_t last = (w->high - 1) / s->block_size - block;
+    if (ahead > last) ahead = last;
+    if (last) __builtin_prefetch(at[1] + params + w->head * 2);
+    return (Run){*at + codes + row * row_bytes, *at + params + row * 2,
+                 at[ahead] + codes + row * row_bytes, groups};
+}
+
+/* Blocks lie far apart, so no hardware follows from one to the next. */
+INLINE void ask_for(const char **rows, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(*rows + i);
+    *rows += bytes;
 }
 
 INLINE int at_edge(const Window *w, int64_t group) { return group == 0 || group == w->groups - 1; }
@@ -123,10 +126,11 @@ INLINE void score_int8(const Window *w, const Query *queries, int count, Workspa
     v8f best[MAX_GROUPED];
     for (int q = 0; q < count; q++) best[q] = splat(HIDDEN);
     for (int64_t group = 0; group < w->groups;) {
-        const Run run = run_at(w, group, s->k_codes, s->k_params, (size_t)dim, &copy);
+        Run run = run_at(w, group, s->k_codes, s->k_params, (size_t)dim, &copy);
         const int8_t *k = (const int8_t *)run.codes;
         const uint16_t *scales = (const uint16_t *)run.params;
         for (const int64_t end = group + run.groups; group < end; group++) {
+            ask_for(&run.later, (size_t)GROUP * dim);
             const v8f low_scale = load8_half(scales), high_scale = load8_half(scales + 8);
             for (int q = 0; q < count; q++) {
                 v8i dots[2];
@@ -197,12 +201,14 @@ INLINE void mix_int8(const Window *w, const Workspace *work, int count, HeadRow 
     const Storage *s = w->span->storage;
     Copy copy;
     for (int64_t group = 0; group < w->groups;) {
-        const Run run = run_at(w, group, s->v_codes, s->v_params, (size_t)dim, &copy);
+        Run run = run_at(w, group, s->v_codes, s->v_params, (size_t)dim, &copy);
         const int8_t *v = (const int8_t *)run.codes;
-        for (const int64_t end = group + run.groups; group < end; group++, v += GROUP * dim)
+        for (const int64_t end = group + run.groups; group < end; group++, v += GROUP * dim) {
+            ask_for(&run.later, (size_t)GROUP * dim);
             for (int q = 0; q < count; q++)
                 mix_group_int8(v, work->weights + q * work->span + group * GROUP, dim,
                                work->steps[q * (work->span / GROUP) + group], sums[q]);
+        }
     }
 }
 
@@ -261,9 +267,10 @@ INLINE void score_float(const Window *w, HeadRow *queries, int count, float scal
     v8f best[MAX_GROUPED];
     for (int q = 0; q < count; q++) best[q] = splat(HIDDEN);
     for (int64_t group = 0; group < w->groups;) {
-        const Run run = run_at(w, group, s->k_codes, s->k_params, (size_t)dim * 4, &copy);
+        Run run = run_at(w, group, s->k_codes, s->k_params, (size_t)dim * 4, &copy);
         const float *k = (const float *)run.codes;
-        for (const int64_t end = group + run.groups; group < end; group++, k += GROUP * dim)
+        for (const int64_t end = group + run.groups; group < end; group++, k += GROUP * dim) {
+            ask_for(&run.later, (size_t)GROUP * dim * 4);
             for (int q = 0; q < count; q++) {
                 v8f halves[2];
                 for (int half = 0; half < 2; half++) {
@@ -278,6 +285,7 @@ INLINE void score_float(const Window *w, HeadRow *queries, int count, float scal
                 store8(to + 8, halves[1]);
                 best[q] = max8(max8(halves[0], halves[1]), best[q]);
             }
+        }
     }
     for (int q = 0; q < count; q++) peaks[q] = largest(best[q]);
 }
@@ -316,9 +324,10 @@ INLINE void mix_float(const Window *w, const Workspace *work, int count, HeadRow
     const int dim = s->head_dim;
     Copy copy;
     for (int64_t group = 0; group < w->groups;) {
-        const Run run = run_at(w, group, s->v_codes, s->v_params, (size_t)dim * 4, &copy);
+        Run run = run_at(w, group, s->v_codes, s->v_params, (size_t)dim * 4, &copy);
         const float *v = (const float *)run.codes;
         for (const int64_t end = group + run.groups; group < end; group++, v += GROUP * dim) {
+            ask_for(&run.later, (size_t)GROUP * dim * 4);
             const int64_t position = w->first + group * GROUP;
             /* what is hidden may hold a NaN, which no weight of 0 would take away */
             const int from = position < w->low ? (int)(w->low - position) : 0;

@@ -7,7 +7,7 @@
 
 #define TARGET __attribute__((target("avx2,f16c")))
 #define LANES_AVX2
-#define NEXT_BLOCK_BYTES 512
+#define TOKENS_AHEAD 64
 #define WEIGHED 4
 #define PREFETCH_BYTES 2048
 #define MATE(code) ((uint8_t)((code) < 0 ? -(code) : (code)))

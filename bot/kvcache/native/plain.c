@@ -1,7 +1,7 @@
 /* Any machine: the specification in plain C. */
 #define TARGET
 #define PREFETCH_BYTES 1024
-#define NEXT_BLOCK_BYTES 512
+#define TOKENS_AHEAD 64
 #define WEIGHED 4
 #define MATE(code) ((uint8_t)(code))
 #include "lanes.h"

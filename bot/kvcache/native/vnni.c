@@ -8,7 +8,7 @@
 #define TARGET __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vl,avx512vnni")))
 #define LANES_AVX2
 #define PREFETCH_BYTES 2048
-#define NEXT_BLOCK_BYTES 512
+#define TOKENS_AHEAD 64
 #define WEIGHED 4
 #define MATE(code) ((uint8_t)((code) ^ 0x80))
 #include "lanes.h"
