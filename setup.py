@@ -37,7 +37,9 @@ class BuildOptional(build_ext):
 
     def run(self) -> None:
         super().run()
-        missing = [e.name for e in self.extensions if not Path(self.get_ext_fullpath(e.name)).exists()]
+        missing = [
+            e.name for e in self.extensions if not Path(self.get_ext_fullpath(e.name)).exists()
+        ]
         if missing:
             self.warn(
                 f"{', '.join(missing)} was not built (is there a C compiler?): models decode "
@@ -50,10 +52,7 @@ setup(
     ext_modules=[
         Extension(
             "bot.kvcache.native._decode",
-            [
-                f"{NATIVE}/{name}.c"
-                for name in ("module", "step", "team", "plain", "avx2", "vnni")
-            ],
+            [f"{NATIVE}/{name}.c" for name in ("module", "step", "team", "plain", "avx2", "vnni")],
             depends=[
                 f"{NATIVE}/{name}.h"
                 for name in ("decode", "lanes", "rows", "products", "int8_any", "attention")

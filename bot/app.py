@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,8 +17,9 @@ import structlog
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bot import build, local_venue
+from bot import __version__, build, local_venue
 from bot.config import Settings
+from bot.core.errors import PlainError
 from bot.core.events import ClockOffset, Command, Event, Input
 from bot.inbox import Inbox
 from bot.ledger.journal import JournalReader, JournalWriter
@@ -45,7 +45,7 @@ DECISIVE = ("symbols", "feed", "account", "exchange", "risk", "strategies")
 """The settings that change what is decided: a run is continued with the same."""
 
 
-class RunError(Exception):
+class RunError(PlainError):
     """A run cannot go on; the text says why and what to do."""
 
 
@@ -124,7 +124,7 @@ async def _serve(made: _Paper) -> dict[str, Any]:
             instance=settings.instance,
             started_ts=made.inbox.now(),
             config=_recorded(settings),
-            code_version=version("kvtrader"),
+            code_version=__version__,
             seed=settings.exchange.seed,
             models=hashes,
             journal=str(made.folder),
@@ -134,7 +134,7 @@ async def _serve(made: _Paper) -> dict[str, Any]:
         {
             "config": _recorded(settings),
             "venue": made.options.venue,
-            "code_version": version("kvtrader"),
+            "code_version": __version__,
             "models": hashes,
         },
         chunk_entries=settings.journal.chunk_entries,
@@ -151,12 +151,11 @@ async def _serve(made: _Paper) -> dict[str, Any]:
     async with _inference(made, live), _signals(live):
         await _unwrapped(live.serve(_feeds(made, live)))
     summary = _summary(made, live, time.monotonic() - started)
-    is_clean = live.stopped_by is not None and live.stopped_by.source in CLEAN_ENDS
     await finish_run(
         made.ledger,
         made.run_id,
         ended_ts=made.inbox.now(),
-        status="finished" if is_clean else "failed",
+        status="finished" if summary["clean"] else "failed",
         summary=summary,
     )
     return summary
@@ -358,12 +357,13 @@ def _summary(made: _Paper, live: Live, wall_s: float) -> dict[str, Any]:
     counts = run.counts
     return {
         "run": made.run_id,
+        "clean": stopped_by is not None and stopped_by.source in CLEAN_ENDS,
         "venue": made.options.venue,
         "ended_by": f"{stopped_by.source}: {stopped_by.reason}" if stopped_by else "",
         "wall_s": round(wall_s, 3),
         "inputs": run.position,
-        "frames": counts["frames"],
-        "events": counts["events"],
+        "frames": run.frames,
+        "events": run.events,
         "gaps": counts["gaps"],
         "predictions": counts["predictions"],
         "untrained": sorted(run.untrained),

@@ -11,6 +11,7 @@ import msgspec
 
 from bot.config import Settings, StrategyUse
 from bot.core.engine import Engine
+from bot.core.errors import PlainError
 from bot.core.events import Event, Fees
 from bot.core.instrument import to_e8, to_e12
 from bot.core.latency import Latency
@@ -23,7 +24,7 @@ _RESPONSE_SEED = 1_000_003
 """Answers draw their latency independently of requests."""
 
 
-class StrategyError(Exception):
+class StrategyError(PlainError):
     """A strategy cannot be loaded; the text names it and says what to change."""
 
 
@@ -93,7 +94,8 @@ def _load(use: StrategyUse, symbols: Sequence[str]) -> Strategy:
             f"strategy {use.use!r}: no module {error.name!r} here or on the Python path"
         ) from error
     kind: Any = getattr(module, class_name, None)
-    if not inspect.isclass(kind) or not callable(getattr(kind, "on_event", None)):
+    is_strategy = inspect.isclass(kind) and callable(getattr(kind, "on_event", None))
+    if not is_strategy:
         raise StrategyError(f"strategy {use.use!r}: {class_name} is not a class with `on_event`")
     try:
         strategy: Strategy = kind(tuple(symbols), **use.params)

@@ -17,6 +17,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from bot.core.errors import PlainError
+
 Symbol = Annotated[str, Field(pattern=r"^(linear|spot):[A-Z0-9]{2,30}$")]
 Interval = Literal["1", "3", "5", "15", "30", "60", "120", "240", "360", "720", "D"]
 Positive = Annotated[Decimal, Field(gt=0)]
@@ -27,7 +29,7 @@ Depth = Annotated[
 NotNegative = Annotated[Decimal, Field(ge=0)]
 
 
-class ConfigError(Exception):
+class ConfigError(PlainError):
     """The configuration cannot be used; the text says which key, its value, what is allowed."""
 
 
@@ -86,10 +88,17 @@ class Risk(Section):
     max_daily_loss: Positive = Decimal(500)
 
 
+_KIND = "(standard|paged|quantized|selective|prefix)"
+
+
 class Cache(Section):
-    kv_cache_dtype: Literal["float32", "int8"] = "int8"
+    kind: str = Field("paged", pattern=rf"^{_KIND}(\+{_KIND})*$")
+    kv_cache_dtype: Literal["float32", "float16", "int8", "fp8_e4m3", "int4", "k8v4"] = "int8"
     block_size: int = Field(16, ge=1)
+    retention: Literal["", "attention_score", "recency", "entropy", "hybrid"] = ""
+    retain: int = Field(0, ge=0)
     budget_mb: float = Field(64.0, gt=0)
+    when_full: Literal["evict", "refuse"] = "evict"
 
 
 class Model(Section):
@@ -100,7 +109,9 @@ class Model(Section):
 
 
 class Models(Section):
-    threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, le=256)
+    decode: Literal["auto", "native", "torch"] = "auto"
+    weight_dtype: Literal["float32", "int8"] = "float32"
     inbox: int = Field(10_000, ge=100)
     cache: Cache = Cache()
     predictor: Model = Model()
@@ -178,11 +189,31 @@ def default_config_path() -> Path:
     return packaged if packaged.exists() else here.parent / "config.yaml"
 
 
-def load(path: Path | None = None) -> Settings:
-    """Read ``path``, else ./config.yaml, else the shipped defaults. Raises ConfigError."""
+def write_default(path: Path, *, overwrite: bool) -> None:
+    """Write the shipped, commented file. Raises ConfigError."""
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} exists: choose another name, or overwrite it with --force")
+    try:
+        path.write_bytes(default_config_path().read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def load(path: Path | None = None, *, db: str | None = None) -> Settings:
+    """Read ``path``, else ./config.yaml, else the shipped defaults; ``db`` replaces ledger.db.
+
+    Raises ConfigError.
+    """
     if path is None:
         local = Path("config.yaml")
         path = local if local.exists() else default_config_path()
+    settings = parse(_read(path), str(path))
+    if db is None:
+        return settings
+    return settings.model_copy(update={"ledger": Ledger(db=db)})
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -190,10 +221,10 @@ def load(path: Path | None = None) -> Settings:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {_one_line(error)}") from error
     if raw is None:
-        raw = {}
+        return {}
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must hold keys and values, holds a {type(raw).__name__}")
-    return parse(raw, str(path))
+    return raw
 
 
 def parse(raw: dict[str, Any], source: str) -> Settings:

@@ -13,11 +13,13 @@ from bot.model import (
     CANDLE_TOKENS,
     PREDICTOR,
     Checkpoint,
+    Execution,
     Forecaster,
     RealTimePricePredictor,
     StreamingOrderBookAnalyzer,
     Worker,
     analyzer_config,
+    execution,
     load,
     predictor_config,
     seeded,
@@ -55,34 +57,59 @@ def _given(model: Model) -> Checkpoint | None:
 
 def forecasters(
     settings: Settings, models: dict[str, Checkpoint]
-) -> tuple[list[Forecaster], KVCacheManager]:
-    """One forecaster per model and symbol, all over one cache budget. Raises OutOfBlocks."""
+) -> tuple[dict[tuple[str, str], Forecaster], KVCacheManager]:
+    """A forecaster per (model's name, symbol), all over one cache budget. Raises OutOfBlocks,
+    NativeUnavailable where `models.decode: native` cannot be had."""
     cache = settings.models.cache
-    caches = KVCacheManager(round(cache.budget_mb * _MIB))
-    made: list[Forecaster] = []
+    caches = KVCacheManager(round(cache.budget_mb * _MIB), when_full=cache.when_full)
+    executions = {role: _execution(settings, model) for role, model in models.items()}
+    made: dict[tuple[str, str], Forecaster] = {}
     for symbol in settings.symbols:
         if PREDICTOR in models:
-            made.append(
-                RealTimePricePredictor(
-                    models[PREDICTOR],
-                    caches,
-                    symbol,
-                    block_size=cache.block_size,
-                    kv_cache_dtype=cache.kv_cache_dtype,
-                )
+            made[models[PREDICTOR].card.name, symbol] = RealTimePricePredictor(
+                models[PREDICTOR],
+                caches,
+                symbol,
+                kind=cache.kind,
+                block_size=cache.block_size,
+                kv_cache_dtype=cache.kv_cache_dtype,
+                retention=cache.retention,
+                retain=cache.retain,
+                execution=executions[PREDICTOR],
             )
         if ANALYZER in models:
-            made.append(
-                StreamingOrderBookAnalyzer(
-                    models[ANALYZER],
-                    caches,
-                    symbol,
-                    depth=settings.feed.depth,
-                    block_size=cache.block_size,
-                    kv_cache_dtype=cache.kv_cache_dtype,
-                )
+            made[models[ANALYZER].card.name, symbol] = StreamingOrderBookAnalyzer(
+                models[ANALYZER],
+                caches,
+                symbol,
+                depth=settings.feed.depth,
+                kind=cache.kind,
+                block_size=cache.block_size,
+                kv_cache_dtype=cache.kv_cache_dtype,
+                retention=cache.retention,
+                retain=cache.retain,
+                execution=executions[ANALYZER],
             )
     return made, caches
+
+
+def _execution(settings: Settings, checkpoint: Checkpoint) -> Execution:
+    models, cache = settings.models, settings.models.cache
+    spec = checkpoint.card.config.cache_spec(
+        cache.kind,
+        block_size=cache.block_size,
+        kv_cache_dtype=cache.kv_cache_dtype,
+        retention=cache.retention,
+        retain=cache.retain,
+        model=checkpoint.card.weights_sha256,
+    )
+    return execution(
+        checkpoint.model,
+        spec,
+        decode=models.decode,
+        weight_dtype=models.weight_dtype,
+        threads=models.threads,
+    )
 
 
 def worker(
@@ -96,7 +123,7 @@ def worker(
     """The inference thread, not yet started, and the cache that its models share."""
     made, caches = forecasters(settings, models)
     thread = Worker(
-        made,
+        list(made.values()),
         inbox=settings.models.inbox,
         publish=publish,
         failed=failed,

@@ -39,12 +39,9 @@ class Repairs:
         self._streams = streams
 
     def __call__(self, position: int, event: Event, facts: Sequence[Fact]) -> None:
-        del position
+        del position, facts
         if type(event) is FeedDown:
             self._repair(event)
-        for fact in facts:
-            if type(fact) is FeedDown:
-                self._repair(fact)
 
     def _repair(self, down: FeedDown) -> None:
         log.warning("book lost", symbol=down.symbol, reason=down.reason)

@@ -9,7 +9,7 @@ from typing import Any
 from bot import inference
 from bot.config import Settings
 from bot.core.events import Event, Fact, Prediction
-from bot.model import Forecaster, deviation
+from bot.model import deviation
 
 
 class Recomputation:
@@ -21,13 +21,10 @@ class Recomputation:
 
     def __init__(self, settings: Settings) -> None:
         self._models = inference.checkpoints(settings)
-        made, self._caches = inference.forecasters(settings, self._models)
-        self._waiting: dict[tuple[str, str], deque[tuple[int, Event]]] = {}
-        self._forecasters: dict[tuple[str, str], Forecaster] = {}
-        for forecaster in made:
-            key = (forecaster.model, forecaster.symbol)
-            self._forecasters[key] = forecaster
-            self._waiting[key] = deque()
+        self._forecasters, _ = inference.forecasters(settings, self._models)
+        self._waiting: dict[tuple[str, str], deque[tuple[int, Event]]] = {
+            key: deque() for key in self._forecasters
+        }
         self._compared = 0
         self._missing = 0
         self._worst: dict[str, float] = dict.fromkeys(self._models, 0.0)
@@ -38,14 +35,14 @@ class Recomputation:
             self._compare(event)
             return
         symbol = getattr(event, "symbol", None)
-        for (_, wanted_symbol), forecaster in self._forecasters.items():
-            if symbol == wanted_symbol and type(event) in forecaster.wants:
-                self._waiting[forecaster.model, wanted_symbol].append((position, event))
+        for key, forecaster in self._forecasters.items():
+            if symbol == forecaster.symbol and type(event) in forecaster.wants:
+                self._waiting[key].append((position, event))
 
     def _compare(self, recorded: Prediction) -> None:
         key = (recorded.model, recorded.symbol)
         forecaster = self._forecasters.get(key)
-        if forecaster is None:
+        if forecaster is None or recorded.rebuilt:
             self._missing += 1
             return
         waiting = self._waiting[key]

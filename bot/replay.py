@@ -7,26 +7,38 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from msgspec import Struct
 from sqlalchemy import Connection
 
 from bot import build
 from bot.config import Settings, parse
+from bot.core.errors import PlainError
 from bot.core.events import BookUpdate, Event, Fact, Input, Prediction
 from bot.core.instrument import to_decimal
 from bot.ledger import queries
 from bot.ledger.digest import line_of, plain
+from bot.ledger.facts import read_facts
 from bot.ledger.journal import JournalReader, is_journal
 from bot.ledger.reading import read
 from bot.run import Memory, Run, money
 from bot.venue.archive import read_capture
 
+BBO_COLUMNS = (
+    "symbol",
+    "category",
+    "ts_exchange_ms",
+    "u",
+    "best_bid",
+    "bid_size",
+    "best_ask",
+    "ask_size",
+)
 Predictions: TypeAlias = Literal["recorded", "recompute", "none"]
 
 
-class ReplayError(Exception):
+class ReplayError(PlainError):
     """A replay cannot be made, or differs from its run; the text says where."""
 
 
@@ -62,18 +74,20 @@ def open_recording(path: Path) -> Recording:
 
 def replay(
     path: Path,
-    settings: Settings | None,
+    settings: Settings,
     options: ReplayOptions,
+    *,
+    is_chosen: bool = False,
     progress: Callable[[Iterable[Input]], Iterable[Input]] = iter,
 ) -> dict[str, Any]:
-    """Step through ``path``; returns the summary. ``settings`` override a journal's own.
+    """Step through ``path``; returns the summary.
+
+    A journal's own settings hold, unless ``settings`` were chosen for this replay.
 
     Raises ReplayError, StrategyError and what the recording's reader raises.
     """
     recording = open_recording(path)
-    chosen = settings or recording.settings
-    if chosen is None:
-        raise ReplayError(f"{path}: holds no settings: name a config")
+    chosen = settings if is_chosen or recording.settings is None else recording.settings
     predictions = options.predictions or ("recorded" if recording.is_journal else "none")
     with ExitStack() as stack:
         facts = _Facts() if options.verify else Memory()
@@ -114,8 +128,8 @@ def _summary(
         "path": str(path),
         "run": recording.run_id,
         "inputs": run.position,
-        "events": counts["events"],
-        "frames": counts["frames"],
+        "events": run.events,
+        "frames": run.frames,
         "skipped": run.skipped,
         "gaps": counts["gaps"],
         "predictions": counts["predictions"],
@@ -125,7 +139,7 @@ def _summary(
         "facts": counts["facts"],
         "digest": facts.digest.hexdigest(),
         "wall_s": round(wall_s, 6),
-        "frames_per_s": round(counts["frames"] / wall_s) if wall_s else 0,
+        "frames_per_s": round(run.frames / wall_s) if wall_s else 0,
     }
     torn = getattr(recording.inputs, "torn", None)
     if torn:
@@ -154,12 +168,10 @@ class _BboFile:
         self._path = path
         self._market = run.engine.market
 
-    def __enter__(self) -> _BboFile:
+    def __enter__(self) -> Self:
         self._file = self._path.open("w", encoding="utf-8", newline="")
         self._rows = csv.writer(self._file, lineterminator="\n")
-        self._rows.writerow(
-            "symbol category ts_exchange_ms u best_bid bid_size best_ask ask_size".split()
-        )
+        self._rows.writerow(BBO_COLUMNS)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -199,7 +211,8 @@ def _verify(recording: Recording, facts: _Facts, db: str) -> None:
         raise ReplayError("--verify needs a journal: a capture has no run to compare with")
 
     def ask(connection: Connection) -> tuple[dict[str, Any], list[Fact]]:
-        return queries.run(connection, run_id), queries.facts(connection, run_id)
+        facts = [stored.fact for stored in read_facts(connection, run_id)]
+        return queries.run(connection, run_id), facts
 
     row, recorded = read(db, ask)
     for number, (ours, theirs) in enumerate(zip(facts.kept, recorded, strict=False)):

@@ -9,23 +9,26 @@ from typing import Protocol
 
 from bot.core.engine import Engine
 from bot.core.events import (
+    BookUpdate,
     Command,
     Event,
     Fact,
     FeedDown,
     FeedUp,
     Fill,
-    Frame,
     Input,
     Order,
     Prediction,
     Tick,
+    Trade,
 )
 from bot.core.instrument import amount
 from bot.ledger.digest import FactDigest
-from bot.venue.wire import Codec
+from bot.venue.wire import SKIPPED, Codec
 
 EQUITY_EVERY_NS = 10 * 10**9
+_FREQUENT = (BookUpdate, Trade)
+"""Events of which only their facts are recorded."""
 
 
 class Sink(Protocol):
@@ -71,6 +74,7 @@ class Run:
         self.engine = engine
         self.codec = Codec()
         self.position = 0
+        self.events = 0
         self.counts: Counter[str] = Counter()
         self.untrained: set[str] = set()
         self._sink = sink
@@ -84,14 +88,30 @@ class Run:
         """Everything that follows from one input."""
         position = self.position
         self.position = position + 1
-        if type(item) is Frame:
-            self.counts["frames"] += 1
-        for event in self.codec.decode(item):
-            facts = self.engine.step(event)
-            self.counts["events"] += 1
-            self._record(position, event, facts)
+        events = self.codec.decode(item)
+        step, watchers, notices = self.engine.step, self.watchers, self.engine.market.notices
+        for event in events:
+            facts = step(event)
+            if facts or type(event) not in _FREQUENT:
+                self._record(position, event, facts)
+            for watcher in watchers:
+                watcher(position, event, facts)
+            if notices:
+                self._record_notices(position)
+        self.events += len(events)
         if self.codec.problems and self._warn is not None:
             self._tell_problems(self._warn)
+
+    @property
+    def frames(self) -> int:
+        """Frames received, control answers and skipped ones included."""
+        return self.codec.frames
+
+    @property
+    def skipped(self) -> int:
+        """Frames that could not be read or used."""
+        counts = self.codec.counts
+        return sum(counts[kind] for kind in SKIPPED)
 
     def finish(self) -> None:
         """The input has ended: what still travels arrives, and the last equity is kept."""
@@ -107,7 +127,8 @@ class Run:
         if facts:
             self._count_facts(facts)
         if type(event) is FeedDown:
-            self._down(event.symbol)
+            if event.symbol in self._was_live:
+                self.counts["gaps"] += 1
         elif type(event) is FeedUp:
             self._was_live.add(event.symbol)
         elif type(event) is Command:
@@ -120,8 +141,14 @@ class Run:
         if type(event) is Tick and event.ts >= self._equity_due_ns:
             self._equity_due_ns = event.ts + EQUITY_EVERY_NS
             self._keep_equity(position, event.ts)
-        for watcher in self.watchers:
-            watcher(position, event, facts)
+
+    def _record_notices(self, position: int) -> None:
+        """Record the gaps that the market found by itself; they are told like the codec's."""
+        for notice in self.engine.market.notices:
+            self._record(position, notice, [])
+            for watcher in self.watchers:
+                watcher(position, notice, [])
+        self.engine.market.notices.clear()
 
     def _count_facts(self, facts: list[Fact]) -> None:
         counts = self.counts
@@ -131,13 +158,6 @@ class Run:
                 counts["orders"] += 1
             elif type(fact) is Fill:
                 counts["fills"] += 1
-            elif type(fact) is FeedDown:
-                self._down(fact.symbol)
-
-    def _down(self, symbol: str) -> None:
-        """A gap counts once the symbol has been live."""
-        if symbol in self._was_live:
-            self.counts["gaps"] += 1
 
     def _keep_equity(self, position: int, ts: int) -> None:
         account = self.engine.account

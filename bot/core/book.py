@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bot.core.events import E12, BookUpdate, Level, Side
 
+_HIGHEST: E12 = 1 << 100
+
 
 class Book:
     """Price to quantity, a side each, with the best prices kept at hand.
@@ -77,11 +79,17 @@ class Book:
         qty = levels.get(price)
         if qty is not None:
             return qty
-        if not self.depth or len(levels) < self.depth:
+        if price > self.best_bid if side == "Buy" else price < self.best_ask:
             return 0
-        if side == "Buy":
-            return 0 if price > min(levels) else None
-        return 0 if price < max(levels) else None
+        worst = self.worst_visible(side)
+        return 0 if (price > worst if side == "Buy" else price < worst) else None
+
+    def worst_visible(self, side: Side) -> E12:
+        """The last price that the depth reaches; a side that is not full shows every price."""
+        levels = self.bids if side == "Buy" else self.asks
+        if not self.depth or len(levels) < self.depth:
+            return 0 if side == "Buy" else _HIGHEST
+        return min(levels) if side == "Buy" else max(levels)
 
     def top(self, side: Side, count: int) -> list[Level]:
         """The best ``count`` levels of a side, best first."""

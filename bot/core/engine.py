@@ -32,6 +32,7 @@ from bot.core.matching import FillPolicy
 from bot.core.risk import Risk, RiskLimits
 from bot.core.strategy import Desk, OrderIds, Strategy, View
 
+_ANSWERS = frozenset((Accepted, Rejected, Fill, Cancelled, Refusal))
 COMMANDER = "command"
 """The name under which orders of a command (flatten) stand in the ledger."""
 
@@ -84,12 +85,12 @@ class Engine:
             self.risk.start_day(ts)
         if kind is BookUpdate or kind is Trade:
             self.exchange.arrive(event.symbol, event.exchange_ts, ts, facts)  # type: ignore[union-attr]
-            self.market.apply(event, facts)
+            self.market.apply(event)
             self.exchange.match(event, facts)  # type: ignore[arg-type]
         elif kind is Tick and event.exchange_ts:
             self.exchange.arrive_all(event.exchange_ts, ts, facts)
         else:
-            self.market.apply(event, facts)
+            self.market.apply(event)
             if kind is FundingRate:
                 self._fund(event, facts)  # type: ignore[arg-type]
         if facts:
@@ -169,22 +170,20 @@ class Engine:
             self._submit(decision, facts)
 
     def _submit(self, decision: Decision, facts: list[Fact]) -> None:
-        if not isinstance(decision, Signal):
+        if type(decision) is not Signal:
             before = len(facts)
-            self.exchange.submit(decision, self._ts, facts)
+            self.exchange.submit(decision, self._ts, facts)  # type: ignore[arg-type]
             self._queue_answers(facts, before)
 
     def _queue_answers(self, facts: list[Fact], start: int) -> None:
         """Outcomes from ``facts[start:]`` will be heard when their answer time has come."""
-        for fact in facts[start:]:
-            if isinstance(fact, Accepted | Rejected | Fill | Cancelled):
-                due_ns = fact.answer_ts
-            elif isinstance(fact, Refusal):
-                due_ns = fact.ts
-            else:
-                continue
-            self._answers_sent += 1
-            heappush(self._answers, (due_ns, self._answers_sent, fact))
+        for index in range(start, len(facts)):
+            fact = facts[index]
+            kind = type(fact)
+            if kind in _ANSWERS:
+                self._answers_sent += 1
+                due_ns = fact.ts if kind is Refusal else fact.answer_ts  # type: ignore[union-attr]
+                heappush(self._answers, (due_ns, self._answers_sent, fact))  # type: ignore[misc]
 
     # --- commands --------------------------------------------------------------------------
 

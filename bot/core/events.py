@@ -413,5 +413,5 @@ Decision: TypeAlias = Signal | Order | Amend | Cancel
 Outcome: TypeAlias = Accepted | Rejected | Fill | Cancelled | FundingPaid | Liquidated
 Answer: TypeAlias = Accepted | Rejected | Fill | Cancelled | Refusal
 """What a strategy hears back about its orders."""
-Fact: TypeAlias = Decision | Refusal | Outcome | FeedDown | FeedUp
-"""What ``engine.step`` returns. A book found crossed is down, and up with its next snapshot."""
+Fact: TypeAlias = Decision | Refusal | Outcome
+"""What ``engine.step`` returns."""

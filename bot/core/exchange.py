@@ -85,8 +85,8 @@ class Exchange:
                 self._matcher.on_trade(orders, event, facts)
             return
         assert type(event) is BookUpdate
-        if orders.taken_bids or orders.taken_asks:
-            orders.forget_gone()
+        if orders.taken_bids.marks or orders.taken_asks.marks:
+            orders.forget_gone(event)
         if orders.buys or orders.sells:
             self._matcher.on_book(orders, event, facts)
         if event.snapshot and orders.pending:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from msgspec import Struct
 
 _MASK = (1 << 64) - 1
+_U16 = (1 << 16) - 1
 
 
 class Latency(Struct, frozen=True):
@@ -17,15 +20,19 @@ class Latency(Struct, frozen=True):
     def draw_ns(self, order_id: int) -> int:
         if not self.jitter_ns:
             return self.base_ns
-        # The sum of twelve uniforms is normal enough, and needs no library function whose last
-        # digit may differ between platforms (Irwin-Hall: mean 6, variance 1).
-        state = (self.seed * 0x9E3779B97F4A7C15 + order_id) & _MASK
-        total = 0
-        for _ in range(12):
-            state = (state + 0x9E3779B97F4A7C15) & _MASK
-            total += _mix(state)
-        deviation = (total - 6 * _MASK) * self.jitter_ns // _MASK
-        return max(0, self.base_ns + deviation)
+        return max(0, self.base_ns + _deviation(self.seed, order_id) * self.jitter_ns // _U16)
+
+
+@lru_cache(maxsize=4096)
+def _deviation(seed: int, order_id: int) -> int:
+    """A normal number of sigma 1 in units of 1 / 65535, the same for ever for its arguments.
+
+    The sum of four uniforms, scaled by sqrt(3), is normal enough (Irwin-Hall: mean 2, variance
+    1/3; at most 3.5 sigma), and needs no function whose last digit may differ between platforms.
+    """
+    drawn = _mix((seed * 0x9E3779B97F4A7C15 + order_id) & _MASK)
+    total = (drawn & _U16) + (drawn >> 16 & _U16) + (drawn >> 32 & _U16) + (drawn >> 48)
+    return (total - 2 * _U16) * 1732 // 1000
 
 
 def _mix(value: int) -> int:

@@ -12,7 +12,6 @@ from bot.core.events import (
     Candle,
     ClockOffset,
     Event,
-    Fact,
     FeedDown,
     FeedUp,
     Fees,
@@ -59,13 +58,18 @@ class Listing:
 
 
 class Market:
-    """The listings, changed only by ``apply``."""
+    """The listings, changed only by ``apply``.
+
+    ``notices`` collects the gaps found here, books that crossed and came back, for the caller to
+    record and clear; the codec tells of all others as events.
+    """
 
     def __init__(self) -> None:
         self.listings: dict[str, Listing] = {}
         self.offset_ns = 0
         self.fees: dict[str, Fees] = {}
-        self._appliers: dict[type, Callable[[Any], Fact | None]] = {
+        self.notices: list[FeedDown | FeedUp] = []
+        self._appliers: dict[type, Callable[[Any], None]] = {
             BookUpdate: self._book,
             Trade: self._trade,
             Ticker: self._ticker,
@@ -84,31 +88,30 @@ class Market:
             found = self.listings[symbol] = Listing(symbol)
         return found
 
-    def apply(self, event: Event, facts: list[Fact]) -> None:
-        """Take in one event. A book found crossed, or whole again, is a fact."""
+    def apply(self, event: Event) -> None:
+        """Take in one event."""
         applier = self._appliers.get(type(event))
         if applier is not None:
-            fact = applier(event)
-            if fact is not None:
-                facts.append(fact)
+            applier(event)
 
-    def _book(self, event: BookUpdate) -> Fact | None:
+    def _book(self, event: BookUpdate) -> None:
         listing = self.listings.get(event.symbol) or self.listing(event.symbol)
         if event.exchange_ts > listing.clock_ns:
             listing.clock_ns = event.exchange_ts
         if not listing.is_live and not event.snapshot:
-            return None
+            return
         listing.book.apply(event)
         if listing.book.is_crossed:
-            if not listing.is_live:
-                return None
+            if listing.is_live:
+                reason = "best bid above best ask"
+                down = FeedDown(event.ts, event.symbol, reason, event.exchange_ts)
+                self.notices.append(down)
             listing.is_live, listing.was_crossed = False, True
-            return FeedDown(event.ts, event.symbol, "best bid above best ask", event.exchange_ts)
+            return
         listing.is_live = True
-        if not listing.was_crossed:
-            return None
-        listing.was_crossed = False
-        return FeedUp(event.ts, event.symbol, event.exchange_ts)
+        if listing.was_crossed:
+            listing.was_crossed = False
+            self.notices.append(FeedUp(event.ts, event.symbol, event.exchange_ts))
 
     def _trade(self, event: Trade) -> None:
         listing = self.listings.get(event.symbol) or self.listing(event.symbol)

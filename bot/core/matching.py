@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from bot.core.account import Account
 from bot.core.answers import Answers
+from bot.core.book import Book
 from bot.core.events import E12, BookUpdate, Fact, Fill, Trade
 from bot.core.instrument import UNIT, amount, to_decimal, to_e12
 from bot.core.latency import Latency
@@ -79,15 +80,27 @@ class Matcher:
     def on_book(self, orders: SymbolOrders, event: BookUpdate, facts: list[Fact]) -> None:
         """Update the queues, then fill what the book meets or crosses."""
         book = orders.listing.book
-        policy = self._policy
-        for resting in (*orders.buys, *orders.sells):
-            displayed = book.displayed(resting.order.side, resting.price)
-            if displayed is not None:
-                after_book(resting, displayed, event.seq, policy.queue, policy.queue_power)
+        if orders.buys:
+            self._update_queues(orders.buys, book, book.bids, event.seq)
+        if orders.sells:
+            self._update_queues(orders.sells, book, book.asks, event.seq)
         if orders.buys and book.best_ask and orders.buys[0].price >= book.best_ask:
             self._cross(orders, orders.buys, event, facts)
         if orders.sells and book.best_bid and orders.sells[0].price <= book.best_bid:
             self._cross(orders, orders.sells, event, facts)
+
+    def _update_queues(
+        self, side: list[Resting], book: Book, levels: dict[E12, E12], seq: int
+    ) -> None:
+        policy = self._policy
+        for resting in side:
+            displayed = levels.get(resting.price)
+            if displayed is None:
+                displayed = book.displayed(resting.order.side, resting.price)
+                if displayed is None:
+                    continue
+            if displayed != resting.displayed or resting.traded or resting.ahead is None:
+                after_book(resting, displayed, seq, policy.queue, policy.queue_power)
 
     def take(self, orders: SymbolOrders, resting: Resting, ts: int, facts: list[Fact]) -> None:
         """Walk the other side, best price first, through what is available."""

@@ -1,17 +1,14 @@
-"""What we have at the venue for one symbol, and what the book still offers beyond what we took.
-
-"Taken stays taken": a displayed lot that has filled us does not fill us again, although the
-venue, which knows nothing of us, goes on displaying it.
-"""
+"""What we have at the venue for one symbol, and what the book still offers beyond what we took."""
 
 from __future__ import annotations
 
 from bisect import insort
 from typing import TypeAlias
 
-from bot.core.events import E12, Amend, Cancel, Order, Side
+from bot.core.events import E12, Amend, BookUpdate, Cancel, Order, Side
 from bot.core.market import Listing
 from bot.core.queue import Resting
+from bot.core.taken import Taken
 
 Request: TypeAlias = Order | Amend | Cancel
 
@@ -26,8 +23,8 @@ class SymbolOrders:
         self.pending: list[tuple[int, int, Request]] = []
         self.buys: list[Resting] = []
         self.sells: list[Resting] = []
-        self.taken_bids: dict[E12, E12] = {}
-        self.taken_asks: dict[E12, E12] = {}
+        self.taken_bids = Taken("Buy")
+        self.taken_asks = Taken("Sell")
 
     # --- our orders ------------------------------------------------------------------------
 
@@ -61,27 +58,27 @@ class SymbolOrders:
 
     def take(self, resting: Resting, price: E12, qty: E12) -> None:
         """Mark ``qty`` of the other side's level at ``price`` as taken by us."""
-        taken = self._opposite(resting.order.side)[1]
-        taken[price] = taken.get(price, 0) + qty
-
-    def forget_gone(self) -> None:
-        """Taken lots cannot exceed what is displayed; an unseen level keeps its mark."""
         book = self.listing.book
-        sides: tuple[tuple[Side, dict[E12, E12]], ...] = (
-            ("Buy", self.taken_bids),
-            ("Sell", self.taken_asks),
-        )
-        for side, taken in sides:
-            for price, qty in tuple(taken.items()):
-                displayed = book.displayed(side, price)
-                if displayed == 0:
-                    del taken[price]
-                elif displayed is not None and displayed < qty:
-                    taken[price] = displayed
+        if resting.order.side == "Buy":
+            self.taken_asks.add(price, qty, book.best_ask)
+        else:
+            self.taken_bids.add(price, qty, book.best_bid)
+
+    def forget_gone(self, update: BookUpdate) -> None:
+        """What is no longer displayed is no longer taken."""
+        for taken, changes in ((self.taken_bids, update.bids), (self.taken_asks, update.asks)):
+            if not taken.marks:
+                continue
+            if update.snapshot:
+                taken.after_snapshot(self.listing.book)
+            elif changes:
+                taken.after_delta(self.listing.book, changes)
 
     def _opposite(self, side: Side) -> tuple[dict[E12, E12], dict[E12, E12]]:
         book = self.listing.book
-        return (book.asks, self.taken_asks) if side == "Buy" else (book.bids, self.taken_bids)
+        if side == "Buy":
+            return book.asks, self.taken_asks.marks
+        return book.bids, self.taken_bids.marks
 
     def _reach(self, resting: Resting) -> list[E12]:
         """The other side's prices that our limit reaches, best first."""

@@ -30,6 +30,7 @@ Reason: TypeAlias = Literal[
 ]
 State: TypeAlias = Literal["active", "paused", "halted"]
 
+_ALWAYS_PASS = (Cancel, Signal)
 _DAY_NS = 86_400 * 10**9
 _SECOND_NS = 10**9
 
@@ -75,7 +76,7 @@ class Risk:
 
     def check(self, decision: Decision, strategy: str) -> Refusal | None:
         """None if the decision may go, else why not."""
-        if isinstance(decision, Cancel | Signal):
+        if isinstance(decision, _ALWAYS_PASS):
             return None
         if isinstance(decision, Order):
             order_id, found = decision.id, self._order(decision)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -42,3 +42,18 @@ def with_connection(text_url: str, work: Callable[[Connection], R]) -> R:
             await engine.dispose()
 
     return asyncio.run(run())
+
+
+async def to_its_end(transaction: Coroutine[Any, Any, R]) -> R:
+    """Await a transaction; a cancellation takes effect once it has ended.
+
+    One that is cut off in the middle leaves SQLite locked by a connection that nobody owns.
+    """
+    task = asyncio.ensure_future(transaction)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError as cancelled:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            raise cancelled from task.exception()
+        raise

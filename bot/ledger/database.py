@@ -13,13 +13,15 @@ from typing import Any, Final
 from sqlalchemy import URL, Connection, Engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from bot.core.errors import PlainError
+
 REVISIONS: Final = ("0001",)
 """Every schema this program knows, oldest first; the last is the one it uses."""
 _VERSION_TABLE: Final = "alembic_version"
 BUSY_MS: Final = 10_000
 
 
-class LedgerError(Exception):
+class LedgerError(PlainError):
     """The ledger cannot be used; one line says which database, why, and the way out."""
 
 

@@ -6,6 +6,7 @@ A run is a folder of segments, ``journal-000001.jsonl.zst``, ... An entry's posi
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 import time
@@ -129,7 +130,7 @@ class JournalWriter:
 
     ``append`` is for the event loop and never blocks on the disk; ``flush`` does, in a thread,
     and ``append`` may go on meanwhile. A segment is full at ``segment_bytes`` compressed, so
-    that a restart reads little to find its position. One writer a run; the caller sees to that.
+    that a restart reads little to find its position. The folder is locked: one writer a run.
     """
 
     def __init__(
@@ -144,7 +145,8 @@ class JournalWriter:
     ) -> None:
         """``header`` is plain JSON data for every segment's first line.
 
-        Raises JournalError for a reserved key or an unreadable run, OSError from the disk.
+        Raises JournalError for a reserved key, an unreadable run or one that another process
+        writes, OSError from the disk.
         """
         clash = sorted(header.keys() & _RESERVED)
         if clash:
@@ -157,9 +159,14 @@ class JournalWriter:
         self._open, self._open_entries, self._open_since_ns = bytearray(), 0, 0
         self._sealed: deque[tuple[bytearray, int]] = deque()  # (lines, how many)
         folder.mkdir(parents=True, exist_ok=True)
-        self._segment, self._position = _resume_at(folder)
-        self._durable = self._position
-        self._fd, self._size = self._new_segment()
+        self._folder_fd = _locked(folder)
+        try:
+            self._segment, self._position = _resume_at(folder)
+            self._durable = self._position
+            self._fd, self._size = self._new_segment()
+        except BaseException:
+            os.close(self._folder_fd)
+            raise
 
     @property
     def position(self) -> int:
@@ -236,6 +243,7 @@ class JournalWriter:
             self.flush()
         finally:
             os.close(self._fd)
+            os.close(self._folder_fd)
             self._fd = -1
 
     def _seal(self) -> None:
@@ -284,7 +292,7 @@ class JournalWriter:
             _write_all(fd, frame)
             os.fsync(fd)
             draft.rename(path)
-            _sync_folder(self._folder)
+            os.fsync(self._folder_fd)
         except OSError:
             os.close(fd)
             draft.unlink(missing_ok=True)
@@ -298,12 +306,17 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
+def _locked(folder: Path) -> int:
+    """Open and lock a run's folder; the lock goes with the process, however it ends."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
-    finally:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
         os.close(fd)
+        raise JournalError(
+            f"{folder}: another process writes this run; stop it, or start a run of its own (--new)"
+        ) from error
+    return fd
 
 
 def _resume_at(folder: Path) -> tuple[int, int]:

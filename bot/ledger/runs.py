@@ -10,6 +10,7 @@ from sqlalchemy import Insert, Update, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from bot.ledger.connect import to_its_end
 from bot.ledger.database import LedgerError, clear_errors, shown
 from bot.ledger.digest import FactDigest
 from bot.ledger.tables import runs
@@ -45,7 +46,7 @@ async def start_run(
         summary="{}",
     )
     try:
-        await _execute(engine, f"run {run_id} cannot be started", statement)
+        await to_its_end(_execute(engine, f"run {run_id} cannot be started", statement))
     except LedgerError as error:
         if isinstance(error.__cause__, IntegrityError):
             raise LedgerError(f"{shown(engine.url)}: there is a run {run_id!r} already") from error
@@ -68,7 +69,7 @@ async def finish_run(
             status=status, ended_ts=ended_ts, summary=json.dumps(dict(summary or {}), default=str)
         )
     )
-    if not await _execute(engine, f"run {run_id} cannot be finished", statement):
+    if not await to_its_end(_execute(engine, f"run {run_id} cannot be finished", statement)):
         raise LedgerError(f"{shown(engine.url)}: there is no run {run_id!r} to finish")
 
 

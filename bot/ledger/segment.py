@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final, NoReturn, TypeAlias
 import msgspec
 import zstandard
 
+from bot.core.errors import PlainError
 from bot.core.events import (
     BookUpdate,
     Connected,
@@ -34,7 +35,7 @@ _MAGIC: Final = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
 _READ_BYTES: Final = 1 << 16
 
 
-class JournalError(Exception):
+class JournalError(PlainError):
     """The journal cannot be used; one line says which file, why, and the way out."""
 
 

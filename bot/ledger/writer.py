@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
-from itertools import islice
-from typing import Final
+from itertools import chain, islice
+from typing import Final, TypeAlias
 
 import msgspec
 from sqlalchemy import Table
@@ -28,6 +28,7 @@ from bot.core.events import (
     Prediction,
 )
 from bot.ledger import rows, tables
+from bot.ledger.connect import to_its_end
 from bot.ledger.database import clear_errors
 from bot.ledger.digest import FactDigest, plain, plain_values
 
@@ -101,22 +102,26 @@ class LedgerWriter:
         """Write what is below ``durable_position`` (None: all); how many facts that were.
 
         Raises LedgerError; then nothing of the batch is in the database, and all of it is kept.
+        A cancellation waits for the transaction under way.
         """
         written = 0
         async with self._lock:
             while entries := self._durable(durable_position):
-                batch = _Batch(self.run_id, self._digest)
-                for entry in entries:
-                    batch.take(entry)
-                facts = self._committed_facts + batch.facts
-                with clear_errors(self._engine.url, "the ledger cannot be written"):
-                    async with self._engine.begin() as connection:
-                        await self._write(connection, batch, facts)
-                for _ in entries:
-                    self._entries.popleft()
-                self._digest, self._committed_facts = batch.digest, facts
-                written += batch.facts
+                written += await to_its_end(self._commit(entries))
         return written
+
+    async def _commit(self, entries: list[_Entry]) -> int:
+        batch = _Batch(self.run_id, self._digest)
+        for entry in entries:
+            batch.take(entry)
+        facts = self._committed_facts + batch.facts
+        with clear_errors(self._engine.url, "the ledger cannot be written"):
+            async with self._engine.begin() as connection:
+                await self._write(connection, batch, facts)
+        for _ in entries:
+            self._entries.popleft()
+        self._digest, self._committed_facts = batch.digest, facts
+        return batch.facts
 
     def _durable(self, durable_position: int | None) -> list[_Entry]:
         first = islice(self._entries, MAX_BATCH)
@@ -132,14 +137,14 @@ class LedgerWriter:
     async def _write(self, connection: AsyncConnection, batch: _Batch, facts: int) -> None:
         sql = self._sql
         for kind, many in batch.fact_rows.items():
-            await connection.exec_driver_sql(sql.facts[kind], many)
+            await sql.facts[kind].execute(connection, many)
         for table, many in batch.event_rows.items():
-            await connection.exec_driver_sql(sql.events[table], many)
+            await sql.events[table].execute(connection, many)
         for gap in batch.gaps:  # few, and their order counts
             match gap:
                 case (position, FeedDown() as down):
                     row = rows.gap_row(self.run_id, position, down)
-                    await connection.exec_driver_sql(sql.gap_begins, row)
+                    await sql.gap_begins.execute(connection, [row])
                 case (position, FeedUp() as up):
                     row = (position, up.ts, self.run_id, up.symbol, position)
                     await connection.exec_driver_sql(sql.gap_ends, row)
@@ -195,6 +200,41 @@ class _Batch:
         self.event_rows.setdefault(table, []).append(row)
 
 
+_Marks: TypeAlias = Callable[[str], str]
+
+
+class _Insert:
+    """An INSERT that takes many rows in few statements.
+
+    A statement of many rows lets the driver's thread work without the interpreter lock, so the
+    loop goes on meanwhile; row by row it would have to win the lock back for each.
+    """
+
+    CHUNKS: Final = (512, 64, 8, 1)
+
+    def __init__(
+        self,
+        table: Table,
+        columns: tuple[str, ...],
+        marks: _Marks,
+        more: str = "DO NOTHING",
+        chunks: tuple[int, ...] = CHUNKS,
+    ) -> None:
+        head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608
+        row = f"({', '.join('?' * len(columns))})"
+        self._texts = {
+            count: marks(f"{head}{', '.join([row] * count)} ON CONFLICT {more}") for count in chunks
+        }
+
+    async def execute(self, connection: AsyncConnection, many: list[rows.Row]) -> None:
+        done = 0
+        for count, text in self._texts.items():
+            while len(many) - done >= count:
+                values = tuple(chain.from_iterable(many[done : done + count]))
+                await connection.exec_driver_sql(text, values)
+                done += count
+
+
 class _Statements:
     """The prepared texts for one dialect. SQLAlchemy's own binding costs ten times the insert."""
 
@@ -220,17 +260,15 @@ class _Statements:
             "UPDATE runs SET digest = ?, facts = ? WHERE id = ? AND facts <= ?"
         )
 
-    def _insert(self, table: Table, columns: tuple[str, ...], more: str = "DO NOTHING") -> str:
-        values = ", ".join("?" * len(columns))
-        return self._marked(
-            f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({values}) "  # noqa: S608
-            f"ON CONFLICT {more}"
-        )
+    def _insert(self, table: Table, columns: tuple[str, ...]) -> _Insert:
+        return _Insert(table, columns, self._marked)
 
-    def _latest(self, table: Table, columns: tuple[str, ...]) -> str:
+    def _latest(self, table: Table, columns: tuple[str, ...]) -> _Insert:
+        """Keep the newest row of a symbol; one statement may touch it only once."""
         sets = ", ".join(f"{name} = excluded.{name}" for name in columns)
         newer = f"excluded.position > {table.name}.position"
-        return self._insert(table, columns, f"(run_id, symbol) DO UPDATE SET {sets} WHERE {newer}")
+        more = f"(run_id, symbol) DO UPDATE SET {sets} WHERE {newer}"
+        return _Insert(table, columns, self._marked, more, chunks=(1,))
 
     def _marked(self, statement: str) -> str:
         """Write ``?`` as the dialect's driver wants it."""

@@ -5,6 +5,7 @@ Importing it loads torch; a verb that needs no model does not import it.
 
 from bot.model.analyzer import ANALYZER, StreamingOrderBookAnalyzer, analyzer_config
 from bot.model.checkpoint import Card, Checkpoint, CheckpointError, load, save, seeded
+from bot.model.execution import Execution, execution
 from bot.model.forecast import Forecaster, deviation
 from bot.model.predictor import PREDICTOR, RealTimePricePredictor, predictor_config
 from bot.model.tokens import BOOK_TOKENS, CANDLE_TOKENS
@@ -18,6 +19,7 @@ __all__ = [
     "Card",
     "Checkpoint",
     "CheckpointError",
+    "Execution",
     "Forecaster",
     "RealTimePricePredictor",
     "StreamingOrderBookAnalyzer",
@@ -25,6 +27,7 @@ __all__ = [
     "WorkerCounters",
     "analyzer_config",
     "deviation",
+    "execution",
     "load",
     "predictor_config",
     "save",

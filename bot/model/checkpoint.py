@@ -14,12 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bot.core.errors import PlainError
 from bot.model.transformer import CausalTransformer, TransformerConfig, initialize
 
 _FORMAT = 1
 
 
-class CheckpointError(Exception):
+class CheckpointError(PlainError):
     """A checkpoint cannot be used; the text names the file, what is wrong and the way out."""
 
 

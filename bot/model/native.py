@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,12 +13,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from bot.kvcache import WindowCache
-from bot.kvcache.native import _decode
+from bot.kvcache.native import available, require
 from bot.kvcache.native.step import MAX_ROWS, DecoderShape, StepKernel
 from bot.model.transformer import Block, CausalTransformer
 
+if available():
+    from bot.kvcache.native import _decode
+
 WeightDtype = Literal["float32", "int8"]
-_TILE = 32
+_TILE = 32  # rows of a tile, as in decode.h
 _HUGE_PAGE = 1 << 21
 _CACHE_LINE = 64
 
@@ -31,16 +35,19 @@ class PackedWeights(Struct, frozen=True):
 
 
 class NativeDecoder:
-    """A model's weights, packed once, and the threads that step it.
+    """A model's weights, packed once, and the threads that step it: the torch model's own ``step``,
+    ``prefill`` and ``decode``, for float32 and int8 caches in blocks.
 
-    ``weight_dtype`` is that of the blocks; the input projection and the heads stay float32.
+    ``weight_dtype`` is that of the blocks; the input projection and the heads stay float32. Row by
+    row every method gives the same bits as single steps. Raises NativeUnavailable, and ValueError
+    for a weight that is no number or a shape beyond the kernels.
     """
 
     __slots__ = ("_kernel", "_packed")
 
     def __init__(self, model: CausalTransformer, weight_dtype: WeightDtype, threads: int) -> None:
-        self._packed = pack(model, weight_dtype)
-        packed = self._packed
+        require()
+        packed = self._packed = pack(model, weight_dtype)
         self._kernel = StepKernel(packed.shape, packed.addresses, packed.data, threads=threads)
 
     @property
@@ -48,23 +55,44 @@ class NativeDecoder:
         return self._kernel.isa
 
     @property
+    def threads(self) -> int:
+        return self._kernel.threads
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of weights that a step reads."""
         return self._packed.data.nbytes
 
-    def step(self, x: Tensor, caches: Sequence[WindowCache]) -> Tensor:
-        """Raw heads [B, outputs] for the next token ``x`` [B, F] of each of B sequences.
+    def step(self, x: Tensor, cache: WindowCache) -> Tensor:
+        """Raw heads [T, outputs] for the next T tokens ``x`` [T, F] of the cached sequence.
 
         Raises ValueError for a wrong shape or a number that is none, CacheError, OutOfBlocks.
         """
-        self._check(x, len(caches))
-        return self._kernel.step(x, caches, [1] * len(caches))
-
-    def extend(self, x: Tensor, cache: WindowCache) -> Tensor:
-        """Raw heads [T, outputs] for the next T tokens ``x`` [T, F] of one sequence."""
         self._check(x, x.shape[0])
-        parts = [self._kernel.step(part, [cache], [len(part)]) for part in x.split(MAX_ROWS)]
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        parts = []
+        for part in torch.split(x, MAX_ROWS):
+            cache.tag(part)
+            parts.append(self._kernel.step(part, (cache,), (len(part),)))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def prefill(self, x: Tensor, cache: WindowCache) -> Tensor:
+        """``step`` for the first tokens of an empty sequence, but for a beginning that is known to
+        a prefix cache: heads [<= T, outputs] of the last tokens, at least of the last one."""
+        return self.step(x[cache.adopt(x) :], cache)
+
+    def decode(self, x: Tensor, caches: Sequence[WindowCache]) -> Tensor:
+        """Raw heads [B, outputs] for one next token ``x`` [B, F] of each of B sequences.
+
+        Raises as ``step`` does; in a batch of at most MAX_ROWS no sequence has moved then.
+        """
+        self._check(x, len(caches))
+        parts = []
+        for first in range(0, len(caches), MAX_ROWS):
+            some, rows = caches[first : first + MAX_ROWS], x[first : first + MAX_ROWS]
+            for cache, row in zip(some, torch.split(rows, 1), strict=True):
+                cache.tag(row)
+            parts.append(self._kernel.step(rows, some, [1] * len(some)))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def read(self, data: Tensor) -> None:
         """Read ``data`` with the step's threads; see ``StepKernel.read``."""
@@ -72,10 +100,25 @@ class NativeDecoder:
 
     def _check(self, x: Tensor, rows: int) -> None:
         expected = (rows, self._packed.shape.features)
-        if x.shape != expected or x.dtype != torch.float32 or not x.is_contiguous():
+        if x.shape != expected or not rows or x.dtype != torch.float32 or not x.is_contiguous():
             raise ValueError(
-                f"x is {x.dtype} {tuple(x.shape)}, must be contiguous float32 {expected}"
+                f"x is {x.dtype} {tuple(x.shape)}, must be contiguous float32 {expected}, at "
+                "least one row"
             )
+
+
+def rounded(model: CausalTransformer, weight_dtype: WeightDtype) -> CausalTransformer:
+    """``model`` with the weights that a decoder of this ``weight_dtype`` has, as floats: what torch
+    runs where the extension is missing, so that both round the weights alike."""
+    if weight_dtype == "float32":
+        return model
+    twin = copy.deepcopy(model)
+    for block in twin.blocks:
+        assert isinstance(block, Block)
+        for weight in (block.qkv, block.out, block.up, block.down):
+            codes, scales = quantize_rows(weight.detach())
+            weight.data = codes * scales.unsqueeze(1)
+    return twin
 
 
 def pack(model: CausalTransformer, weight_dtype: WeightDtype) -> PackedWeights:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from bot.core.events import Candle, Event, FundingRate, Prediction, Ticker
 from bot.kvcache import KVCacheManager
 from bot.model.checkpoint import Checkpoint
+from bot.model.execution import Execution
 from bot.model.forecast import TokenStream, require
 from bot.model.tokens import CANDLE_FEATURES, CANDLE_TOKENS, CandleTokens, interval_ns
 from bot.model.transformer import TransformerConfig
@@ -46,6 +47,10 @@ class RealTimePricePredictor:
         *,
         block_size: int = 16,
         kv_cache_dtype: str = "int8",
+        kind: str = "paged",
+        retention: str = "",
+        retain: int = 0,
+        execution: Execution | None = None,
     ) -> None:
         require(checkpoint.card, tokens=CANDLE_TOKENS, features=CANDLE_FEATURES)
         self.symbol = symbol
@@ -57,6 +62,10 @@ class RealTimePricePredictor:
             symbol,
             block_size=block_size,
             kv_cache_dtype=kv_cache_dtype,
+            kind=kind,
+            retention=retention,
+            retain=retain,
+            execution=execution,
         )
         self._ready = False
         self._read = (0, 0)  # position, ts

@@ -15,6 +15,7 @@ import yaml
 from msgspec import Struct
 
 from bot.core.engine import Engine
+from bot.core.errors import PlainError
 from bot.core.events import (
     Accepted,
     Amend,
@@ -62,7 +63,7 @@ _ACCOUNT = {"usdt": "1000000", "leverage": "10"}
 _STEPS = ("book", "trade", "place", "amend", "cancel", "mark", "funding", "gap", "advance")
 
 
-class ScenarioError(ValueError):
+class ScenarioError(PlainError):
     """A scenario file cannot be run; the text names the file and what is wrong with it."""
 
 

@@ -8,6 +8,8 @@ from typing import Literal
 
 from picows import WSError
 
+from bot.core.errors import PlainError
+
 Network = Literal["mainnet", "testnet"]
 
 # https://bybit-exchange.github.io/docs/v5/ws/connect
@@ -16,7 +18,7 @@ _STREAM_HOSTS = {"mainnet": "stream.bybit.com", "testnet": "stream-testnet.bybit
 _REST_HOSTS = {"mainnet": "api.bybit.com", "testnet": "api-testnet.bybit.com"}
 
 
-class VenueUnreachable(Exception):
+class VenueUnreachable(PlainError):
     """The venue does not answer; the text says which address, why, and the way out."""
 
     def __init__(self, url: str, cause: str) -> None:

@@ -172,8 +172,8 @@ class Connection(WSListener):
         if self._left:
             return
         self._counters.disconnects += 1
-        reason = self.end_reason or "connection lost"
-        self._inbox.put(Disconnected(self._inbox.now(), self._conn, reason))
+        self.end_reason = self.end_reason or "connection lost"
+        self._inbox.put(Disconnected(self._inbox.now(), self._conn, self.end_reason))
 
     def _receive(self, frame: WSFrame) -> None:
         self.heard_s = self._clock()

@@ -138,13 +138,12 @@ class MarketStream:
             self._connection = None
 
     async def _connect(self, connection: Connection) -> WSTransport:
-        # Two timeouts: picows closes a socket whose handshake is late only by its own, and its
-        # own does not count the time until the TCP connection stands.
-        async with asyncio.timeout(2 * self._connect_timeout_s):
+        # picows closes a socket whose handshake is late only by its own timeout: let it be first.
+        async with asyncio.timeout(self._connect_timeout_s):
             transport, _ = await ws_connect(
                 lambda: connection,
                 self.url,
-                websocket_handshake_timeout=self._connect_timeout_s,
+                websocket_handshake_timeout=self._connect_timeout_s / 2,
                 max_frame_size=MESSAGE_MAX_BYTES,
                 max_redirects=0,
                 use_aiofastnet=False,  # asyncio's own TLS is fast enough and long proven
@@ -176,7 +175,7 @@ class MarketStream:
             try:
                 await transport.wait_disconnected()
             except WSError as error:
-                connection.end(f"not WebSocket: {cause_of(error)}")
+                self._log.warning("venue broke the WebSocket protocol", cause=str(error))
             for task in tasks:
                 task.cancel()
         self._log.warning("disconnected", reason=connection.end_reason)

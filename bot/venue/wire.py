@@ -36,6 +36,10 @@ _MS = 1_000_000
 _PROBLEMS_KEPT = 100
 
 
+SKIPPED = ("malformed", "unknown topic", "refused", "no connection")
+"""The kinds of problem, as ``Codec.counts`` names them."""
+
+
 class Problem(Struct, frozen=True):
     """A frame that was skipped, in one line."""
 
@@ -138,10 +142,12 @@ def _parse_topic(text: str, category: str) -> _Topic | None:
 class Codec:
     """Translates the inputs of every connection. One codec serves a whole run.
 
-    ``counts`` has the frames by kind; ``problems`` the last skipped frames, for whoever logs.
+    ``frames`` counts all of them, ``counts`` the unusual ones by kind; ``problems`` has the last
+    that were skipped, for whoever logs.
     """
 
     def __init__(self) -> None:
+        self.frames = 0
         self.counts: Counter[str] = Counter()
         self.problems: deque[Problem] = deque(maxlen=_PROBLEMS_KEPT)
         self._categories: dict[str, str] = {}
@@ -176,7 +182,7 @@ class Codec:
         return events
 
     def _frame(self, frame: Frame) -> list[Event]:
-        self.counts["frames"] += 1
+        self.frames += 1
         topics = self._topics.get(frame.conn)
         if topics is None:
             return self._skip(frame, "no connection", "a frame before its connection opened")

@@ -247,6 +247,14 @@ def test_a_header_key_of_the_format_is_refused(tmp_path):
         JournalWriter(tmp_path, {"first_position": 3})
 
 
+def test_a_run_has_one_writer_at_a_time(tmp_path):
+    writer = JournalWriter(tmp_path, {})
+    with pytest.raises(JournalError, match=r"another process writes this run.*--new"):
+        JournalWriter(tmp_path, {})
+    writer.close()
+    JournalWriter(tmp_path, {}).close()
+
+
 def test_a_chunk_is_due_when_full_or_old(tmp_path):
     now = [0]
     writer = JournalWriter(tmp_path, {}, chunk_entries=3, chunk_s=1.0, clock_ns=lambda: now[0])

@@ -168,6 +168,30 @@ async def test_facts_added_during_a_commit_wait_for_the_next(engine):
     assert (run["facts"], run["digest"]) == (len(FACTS), digest_over(FACTS))
 
 
+@pytest.mark.parametrize("turns", [1, 3, 6, 10, 20])
+async def test_a_cancelled_commit_can_be_made_again(engine, turns):
+    writer = fed(LedgerWriter(engine, "r1"))
+    committing = asyncio.create_task(writer.commit(None))
+    for _ in range(turns):
+        await asyncio.sleep(0.0003)
+    committing.cancel()
+    await asyncio.gather(committing, return_exceptions=True)
+    await writer.commit(None)
+    assert [each.fact for each in await ask(engine, lambda c: list(read_facts(c, "r1")))] == FACTS
+    (run,) = await rows_of(engine, tables.runs)
+    assert (run["facts"], run["digest"]) == (len(FACTS), digest_over(FACTS))
+
+
+async def test_two_writers_share_a_database(engine, url):
+    await started(engine, "r2")
+    other = await open_ledger(url)
+    writers = LedgerWriter(engine, "r1"), LedgerWriter(other, "r2")
+    for _ in range(20):
+        await asyncio.gather(*(fed(writer).commit(None) for writer in writers))
+    await other.dispose()
+    assert {row["facts"] for row in await rows_of(engine, tables.runs)} == {20 * len(FACTS)}
+
+
 async def test_a_long_backlog_takes_several_transactions(engine, monkeypatch):
     monkeypatch.setattr(writer_module, "MAX_BATCH", 2)
     writer = fed(LedgerWriter(engine, "r1"))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import shutil
 import ssl
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -303,6 +306,74 @@ async def test_a_full_inbox_stops_reading_over_tls_as_well(certificate, monkeypa
     async with serving(flood, ssl_context=certificate[1]) as venue:
         assert venue.url.startswith("wss://")
         await slow_reader_gets_everything(venue)
+
+
+async def test_a_peer_that_hangs_up_in_the_handshake_is_unreachable():
+    def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        stream = market(url, Box(), give_up_after=1)
+        with pytest.raises(VenueUnreachable, match=r"during the handshake|reset by peer"):
+            await stream.run()
+
+
+async def test_cancelling_during_the_handshake_leaves_nothing_behind():
+    asked, answer = asyncio.Event(), asyncio.Event()
+    ended = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        key = next(
+            line.split()[1]
+            for line in (await reader.readuntil(b"\r\n\r\n")).splitlines()
+            if line.lower().startswith(b"sec-websocket-key")
+        )
+        asked.set()
+        await answer.wait()
+        token = base64.b64encode(
+            hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+        )
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + token + b"\r\n\r\n\x81\x02{}"
+        )
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(slow, "127.0.0.1", 0)
+    inbox = Box()
+    async with server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with running(market(url, inbox)):
+            await asked.wait()
+        answer.set()
+        await asyncio.wait_for(ended.wait(), 5)
+    assert inbox.items == []
+
+
+class Closed(Box):
+    """An inbox that takes no disconnect."""
+
+    def put(self, item):
+        match item:
+            case Disconnected():
+                raise RuntimeError("closed")
+        super().put(item)
+
+
+async def test_an_inbox_that_refuses_a_disconnect_stops_the_stream():
+    async with serving() as venue:
+        stream = market(venue.url, Closed())
+        task = asyncio.create_task(stream.run())
+        await until(lambda: stream.state == "live")
+        abort(venue.clients[0])
+        with pytest.raises(ExceptionGroup) as raised:
+            await asyncio.wait_for(task, 5)
+    assert str(raised.value.exceptions[0]) == "closed"
 
 
 async def test_cancelling_closes_the_socket_and_reports_no_failure():

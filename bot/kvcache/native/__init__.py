@@ -1,7 +1,8 @@
-"""The native decode step: what the C extension ``_decode`` offers, and how to reach it.
+"""The native decode step: what the C extension ``_decode`` offers, and whether it is there.
 
-The extension is optional. What it knows of a model is a shape and addresses of packed weights,
-which ``bot.model.native`` makes; what it knows of a cache is in ``step.py``.
+The extension is optional: it is built where there is a C compiler. What it knows of a model is a
+shape and addresses of packed weights, which ``bot.model.native`` makes; what it knows of a cache is
+in ``step.py``.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ def require() -> None:
     """Raise NativeUnavailable unless ``available``."""
     if _missing is not None:
         raise NativeUnavailable(
-            f"the native decoder cannot be loaded ({_missing}): install with a C compiler, or use "
-            "models.decode: torch"
+            f"the native decoder cannot be loaded ({_missing}): install with a C compiler, or set "
+            "models.decode to torch"
         ) from _missing
 
 

@@ -260,9 +260,8 @@ INLINE v8f dot_lanes(const float *k, const float *q, int dim) {
 }
 
 INLINE void score_float(const Window *w, HeadRow *queries, int count, float scale,
-                        Workspace *work, float *peaks) {
+                        Workspace *work, float *peaks, const int dim) {
     const Storage *s = w->span->storage;
-    const int dim = s->head_dim;
     Copy copy;
     v8f best[MAX_GROUPED];
     for (int q = 0; q < count; q++) best[q] = splat(HIDDEN);
@@ -305,23 +304,25 @@ INLINE float weigh_float(const Window *w, Workspace *work, int q, float peak) {
 }
 
 /* sums += weights[from..to) of the rows, 32 columns at a time, token by token. */
-INLINE void mix_rows_float(const float *v, const float *weights, int from, int to, int dim,
+INLINE void mix_rows_float(const float *v, const float *weights, int from, int to, const int dim,
                            float *sums) {
     for (int i = 0; i < dim; i += 32) {
         const int vectors = dim - i < 32 ? (dim - i + 7) / 8 : 4;
         v8f mixed[4];
-        for (int j = 0; j < vectors; j++) mixed[j] = load8(sums + i + 8 * j);
-        for (int token = from; token < to; token++)
-            for (int j = 0; j < vectors; j++)
-                mixed[j] += load_part(v + token * dim + i + 8 * j, dim - i - 8 * j) *
-                            splat(weights[token]);
+        for (int j = 0; j < 4; j++) mixed[j] = j < vectors ? load8(sums + i + 8 * j) : splat(0);
+        for (int token = from; token < to; token++) {
+            const v8f weight = splat(weights[token]);
+            for (int j = 0; j < 4; j++)
+                if (j < vectors)
+                    mixed[j] += load_part(v + token * dim + i + 8 * j, dim - i - 8 * j) * weight;
+        }
         for (int j = 0; j < vectors; j++) store8(sums + i + 8 * j, mixed[j]);
     }
 }
 
-INLINE void mix_float(const Window *w, const Workspace *work, int count, HeadRow *sums) {
+INLINE void mix_float(const Window *w, const Workspace *work, int count, HeadRow *sums,
+                      const int dim) {
     const Storage *s = w->span->storage;
-    const int dim = s->head_dim;
     Copy copy;
     for (int64_t group = 0; group < w->groups;) {
         Run run = run_at(w, group, s->v_codes, s->v_params, (size_t)dim * 4, &copy);
@@ -339,16 +340,35 @@ INLINE void mix_float(const Window *w, const Workspace *work, int count, HeadRow
     }
 }
 
+#define ATTEND_FLOAT(dim)                                                                      \
+    static TARGET __attribute__((noinline)) void attend_float_##dim(                           \
+        const Window *w, HeadRow *queries, const float *sinks, int count, Workspace *work,     \
+        HeadRow *sums, float *totals) {                                                        \
+        const int size = dim ? dim : w->span->storage->head_dim;                               \
+        float peaks[MAX_GROUPED];                                                              \
+        score_float(w, queries, count, LOG2_E / sqrtf((float)size), work, peaks, size);        \
+        for (int q = 0; q < count; q++) {                                                      \
+            const float sink = sinks[q] * LOG2_E, peak = peaks[q] > sink ? peaks[q] : sink;    \
+            totals[q] = weigh_float(w, work, q, peak) + exp2_8(splat(sink - peak))[0];         \
+        }                                                                                      \
+        mix_float(w, work, count, sums, size);                                                 \
+    }
+ATTEND_FLOAT(32)
+ATTEND_FLOAT(64)
+ATTEND_FLOAT(128)
+ATTEND_FLOAT(0)
+
 INLINE void attend_float(const Window *w, HeadRow *queries, const float *sinks, int count,
                          Workspace *work, HeadRow *sums, float *totals) {
-    const float root = LOG2_E / sqrtf((float)w->span->storage->head_dim);
-    float peaks[MAX_GROUPED];
-    score_float(w, queries, count, root, work, peaks);
-    for (int q = 0; q < count; q++) {
-        const float sink = sinks[q] * LOG2_E, peak = peaks[q] > sink ? peaks[q] : sink;
-        totals[q] = weigh_float(w, work, q, peak) + exp2_8(splat(sink - peak))[0];
-    }
-    mix_float(w, work, count, sums);
+    const int dim = w->span->storage->head_dim;
+    if (dim == 32)
+        attend_float_32(w, queries, sinks, count, work, sums, totals);
+    else if (dim == 64)
+        attend_float_64(w, queries, sinks, count, work, sums, totals);
+    else if (dim == 128)
+        attend_float_128(w, queries, sinks, count, work, sums, totals);
+    else
+        attend_float_0(w, queries, sinks, count, work, sums, totals);
 }
 
 /* --- both -------------------------------------------------------------------------------- */

@@ -41,7 +41,7 @@ INLINE void store8(float *p, v8f x) { memcpy(p, &x, sizeof x); }
 INLINE v8f load_part(const float *p, int n) {
     if (n >= 8) return load8(p);
     float lanes[8] = {0};
-    memcpy(lanes, p, (size_t)n * sizeof(float));
+    memcpy(lanes, p, (size_t)(n & 7) * sizeof(float));
     return load8(lanes);
 }
 
@@ -52,7 +52,7 @@ INLINE void store_part(float *p, v8f x, int n) {
     }
     float lanes[8];
     store8(lanes, x);
-    memcpy(p, lanes, (size_t)n * sizeof(float));
+    memcpy(p, lanes, (size_t)(n & 7) * sizeof(float));
 }
 
 INLINE v8f select8(v8i mask, v8f a, v8f b) {

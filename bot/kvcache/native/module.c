@@ -207,45 +207,55 @@ static PyObject *storage(PyObject *self, PyObject *args) {
 
 /* --- steps --------------------------------------------------------------------------------- */
 
-/* The addresses of a table's blocks into `to`; 0 or -1 with an exception set. */
-static int read_table(const Pool *pool, PyObject *table, char **to) {
+/* The addresses of a table's blocks, whose logical numbers must follow one another, into `to`.
+ * Returns the first number, or -1 with an exception set. */
+static int64_t read_table(const Pool *pool, PyObject *table, char **to) {
     const Storage *s = &pool->storage;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(table); i++) {
-        const long long block = PyLong_AsLongLong(PyList_GET_ITEM(table, i));
-        if (block < 0 || block >= pool->blocks) {
+    PyObject *key, *value;
+    Py_ssize_t at = 0, i = 0;
+    long long first = 0;
+    for (; PyDict_Next(table, &at, &key, &value); i++) {
+        const long long number = PyLong_AsLongLong(key), block = PyLong_AsLongLong(value);
+        if (!i) first = number;
+        if (number != first + i || number < 0 || block < 0 || block >= pool->blocks) {
             if (!PyErr_Occurred())
-                PyErr_Format(PyExc_ValueError, "block %lld is not one of the pool's %lld", block,
-                             (long long)pool->blocks);
+                PyErr_Format(PyExc_ValueError,
+                             "block %lld as number %lld of a table from %lld on: out of order, or "
+                             "not one of the pool's %lld",
+                             block, number, first, (long long)pool->blocks);
             return -1;
         }
         to[i] = s->base + block / s->per_slab * s->slab_bytes + block % s->per_slab * s->block_bytes;
     }
-    return 0;
+    return first;
 }
 
-/* One (storage, table, first_block, position, start, rows); returns the blocks used, or -1. */
+/* One (storage, table, position, start, rows); returns the blocks used, or -1. */
 static Py_ssize_t read_span(Session *session, PyObject *tuple, Py_ssize_t used, Span *span) {
     PyObject *capsule, *table;
-    long long first_block, position, start;
-    if (!PyArg_ParseTuple(tuple, "OO!LLLi", &capsule, &PyList_Type, &table, &first_block, &position,
-                          &start, &span->rows))
+    long long position, start;
+    if (!PyArg_ParseTuple(tuple, "OO!LLi", &capsule, &PyDict_Type, &table, &position, &start,
+                          &span->rows))
         return -1;
     const Pool *pool = PyCapsule_GetPointer(capsule, STORAGE);
     if (!pool) return -1;
     const Shape *shape = &session->shape;
     const Storage *s = &pool->storage;
+    const Py_ssize_t blocks = PyDict_GET_SIZE(table);
+    if (used + blocks > session->capacity)
+        return PyErr_Format(PyExc_ValueError, "a table of %zd blocks is too long", blocks), -1;
+    const int64_t first_block = read_table(pool, table, session->blocks + used);
+    if (first_block < 0) return -1;
     int64_t low = position - shape->window + 1;
     if (low < start) low = start;
-    const Py_ssize_t blocks = PyList_GET_SIZE(table);
     if (s->layers != shape->layers || s->kv_heads != shape->kv_heads ||
         s->head_dim != shape->head_dim || span->rows < 1 || span->rows > MAX_ROWS ||
         position < start || start < 0 || low / s->block_size < first_block ||
-        (position + span->rows - 1) / s->block_size >= first_block + blocks ||
-        used + blocks > session->capacity) {
+        (position + span->rows - 1) / s->block_size >= first_block + blocks) {
         PyErr_Format(PyExc_ValueError,
                      "a table of %zd blocks from block %lld does not hold positions %lld to %lld of "
                      "this model",
-                     blocks, first_block, (long long)low, position + span->rows - 1);
+                     blocks, (long long)first_block, (long long)low, position + span->rows - 1);
         return -1;
     }
     span->storage = s;
@@ -253,10 +263,10 @@ static Py_ssize_t read_span(Session *session, PyObject *tuple, Py_ssize_t used, 
     span->first_block = first_block;
     span->position = position;
     span->start = start;
-    return read_table(pool, table, span->blocks) ? -1 : blocks;
+    return blocks;
 }
 
-/* step(decoder, x address, out address, [(storage, table, first_block, position, start, rows)]) */
+/* step(decoder, x address, out address, [(storage, table, position, start, rows)]) */
 static PyObject *step(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     (void)self;
     if (count != 4 || !PyList_Check(args[3]) || PyList_GET_SIZE(args[3]) > MAX_ROWS)

@@ -13,20 +13,21 @@ from msgspec import Struct
 from torch import Tensor
 
 from bot.kvcache.cache import WindowCache
-from bot.kvcache.layout import CacheSpec, Layout
-from bot.kvcache.native import _decode, isa
+from bot.kvcache.layout import CacheSpec
+from bot.kvcache.native import available, isa
 from bot.kvcache.pool import BlockPool, OutOfBlocks
 
-MAX_ROWS = _decode.MAX_ROWS
-"""Tokens of one step."""
+if available():
+    from bot.kvcache.native import _decode
+
+MAX_ROWS = 64
+"""Tokens of one step; the extension's own constant."""
 
 _FORMATS = {"float32": 0, "int8": 1}
-NATIVE_CACHE_DTYPES = tuple(_FORMATS)
-"""What ``kv_cache_dtype`` may be."""
 
 
 class DecoderShape(Struct, frozen=True, kw_only=True):
-    """The sizes that the kernels need of a model."""
+    """The sizes that the kernels need of a model, in the order in which they take them."""
 
     features: int
     width: int
@@ -39,11 +40,21 @@ class DecoderShape(Struct, frozen=True, kw_only=True):
     window: int
 
 
-class StepKernel:
-    """Packed weights ready to step, with their own team of threads. Not for use by two threads.
+def unreadable(spec: CacheSpec) -> str:
+    """Why the kernels cannot read a cache of this spec; "" if they can."""
+    if spec.kv_cache_dtype not in _FORMATS:
+        return f"kv_cache_dtype {spec.kv_cache_dtype} (they read {', '.join(_FORMATS)})"
+    if spec.contiguous or spec.sinks or spec.retention:
+        return "a contiguous cache, sink tokens or retention (they read windows in blocks)"
+    return ""
 
-    ``addresses`` are those of ``_decode.create``; ``weights`` keeps them alive. Raises ValueError
-    for a shape beyond the kernels (head_dim over 256 or odd, over 16 query heads to a key head).
+
+class StepKernel:
+    """Packed weights ready to step, with a team of threads of their own. For one thread's use.
+
+    ``addresses`` are those that ``_decode.create`` takes, ``weights`` keeps them alive. Raises
+    NativeUnavailable, and ValueError for a shape beyond the kernels (head_dim above 256 or odd,
+    more than 16 query heads to a key head).
     """
 
     __slots__ = ("_decoder", "_shape", "_storages", "_weights", "isa", "threads")
@@ -58,35 +69,32 @@ class StepKernel:
         sizes = (shape.features, shape.width, shape.layers, shape.heads, shape.kv_heads,
                  shape.head_dim, shape.hidden, shape.outputs, shape.window)  # fmt: skip
         self._decoder = _decode.create(self.isa, threads, sizes, addresses)
-        self._storages: dict[tuple[int, int], tuple[BlockPool, CacheSpec, _decode.CapsuleType]] = {}
+        self._storages: dict[tuple[int, int], tuple[BlockPool, CacheSpec, object]] = {}
 
     def step(self, x: Tensor, caches: Sequence[WindowCache], rows: Sequence[int]) -> Tensor:
-        """Raw heads [R, outputs] for ``x`` [R, features], float32 and contiguous.
+        """Raw heads [R, outputs] for ``x`` [R, features], float32 and contiguous, R <= MAX_ROWS.
 
         ``caches[i]`` takes the next ``rows[i]`` rows as its next tokens. Raises ValueError for a
-        number that is none, CacheError and OutOfBlocks; then no cache has changed.
+        number that is none, CacheError and OutOfBlocks; then no sequence has moved.
         """
-        shape = self._shape
         bad = _decode.first_not_finite(x.data_ptr(), x.numel())
         if bad >= 0:
-            row, feature = divmod(bad, shape.features)
+            row, feature = divmod(bad, self._shape.features)
             raise ValueError(
                 f"feature {feature} of row {row} is {x[row, feature].item()}: inputs must be finite"
             )
-        out = torch.empty((x.shape[0], shape.outputs))
+        out = torch.empty((x.shape[0], self._shape.outputs))
         spans: list[_decode.Span] = []
-        begun = 0
         try:
             for cache, count in zip(caches, rows, strict=True):
                 storage = self._storage(cache)
-                table, first_block, position, start = cache.begin_step(count)
-                begun += 1
-                spans.append((storage, table, first_block, position, start, count))
-            if begun > 1:
+                table, position, start = cache.begin_step(count)
+                spans.append((storage, table, position, start, count))
+            if len(spans) > 1:
                 _check_held(caches)
             _decode.step(self._decoder, x.data_ptr(), out.data_ptr(), spans)
         except BaseException:
-            for cache in caches[:begun]:
+            for cache in caches[: len(spans)]:
                 cache.abandon_step()
             raise
         for cache in caches:
@@ -97,36 +105,31 @@ class StepKernel:
         """Read ``data``'s bytes with this team and drop them: what no step can be faster than."""
         _decode.read(self._decoder, data.data_ptr(), data.nbytes)
 
-    def _storage(self, cache: WindowCache) -> _decode.CapsuleType:
-        found = self._storages.get((id(cache.pool), id(cache.spec)))
+    def _storage(self, cache: WindowCache) -> object:
+        pool, spec = cache.pool, cache.spec
+        found = self._storages.get((id(pool), id(spec)))
         if found is not None:
             return found[2]
-        pool, spec = cache.pool, cache.spec
         self._check_spec(spec)
         blocks = pool.storage
         _decode.advise_huge_pages(blocks.data_ptr(), blocks.shape[0] * blocks.stride(0))
         made = _decode.storage(
             blocks.data_ptr(), blocks.shape[0], blocks.stride(0), pool.per_slab, pool.block_bytes,
             _FORMATS[spec.kv_cache_dtype], spec.layers, spec.kv_heads, spec.head_dim,
-            spec.block_size, Layout(spec).offsets,
+            spec.block_size, cache.layout.offsets,
         )  # fmt: skip
         # the pool and the spec are kept, so that their ids stay theirs
         self._storages[id(pool), id(spec)] = (pool, spec, made)
         return made
 
     def _check_spec(self, spec: CacheSpec) -> None:
-        shape = self._shape
-        if spec.kv_cache_dtype not in _FORMATS:
-            raise ValueError(
-                f"the native decoder reads {' and '.join(_FORMATS)} caches, not "
-                f"{spec.kv_cache_dtype}: use models.decode: torch"
-            )
+        why = unreadable(spec)
+        if why:
+            raise ValueError(f"the native decoder cannot read {why}: set models.decode to torch")
         for name in ("layers", "kv_heads", "head_dim", "window"):
-            if getattr(spec, name) != getattr(shape, name):
-                raise ValueError(
-                    f"the cache's {name} is {getattr(spec, name)}, the model's "
-                    f"{getattr(shape, name)}"
-                )
+            cached, modelled = getattr(spec, name), getattr(self._shape, name)
+            if cached != modelled:
+                raise ValueError(f"the cache's {name} is {cached}, the model's {modelled}")
 
 
 def _check_held(caches: Sequence[WindowCache]) -> None:

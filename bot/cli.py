@@ -1,0 +1,209 @@
+"""Words to calls, no logic. A verb imports what it needs, so that the reading ones start fast."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from bot import cli_bench, cli_inspect, show
+from bot.cli_options import Config, Db, Json
+from bot.core.errors import PlainError
+
+app = typer.Typer(
+    name="bot",
+    help="Paper trading on Bybit: live, replayed, and on record.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+cli_inspect.register(app)
+app.add_typer(cli_inspect.database, name="db")
+app.add_typer(cli_bench.bench, name="bench")
+
+
+def main() -> None:
+    """Run the command line. Expected trouble is one line and exit code 2."""
+    try:
+        app()
+    except PlainError as error:
+        show.error(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _seconds(text: str | None) -> float | None:
+    """``90``, ``90s``, ``10m``, ``2h`` or ``7d`` in seconds."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no time: write 90s, 10m, 2h or 7d")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("config.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a `config.yaml` with every setting explained.
+
+    Example: `bot init`, then edit, then `bot paper`
+    """
+    from bot import config
+
+    config.write_default(path, overwrite=force)
+    typer.echo(f"wrote {path}")
+
+
+@app.command()
+def paper(
+    venue: Annotated[
+        Literal["bybit", "local"], typer.Option(help="Bybit, or a market on this machine.")
+    ] = "bybit",
+    for_: Annotated[
+        str | None, typer.Option("--for", help="Stop after this time: 90s, 10m, 2h, 7d.")
+    ] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Start a new run though one is unfinished.")
+    ] = False,
+    config: Config = None,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Trade on paper on live data, until the time is up or Ctrl-C.
+
+    Continues the database's unfinished run, if there is one.
+
+    Examples: `bot paper` · `bot paper --venue local --for 2m` · `bot paper --new --json`
+    """
+    from bot import app as running
+    from bot import config as settings_file
+    from bot.operate import log
+
+    settings = settings_file.load(config, db=db)
+    log.configure(settings.log.format, settings.log.level)
+    options = running.PaperOptions(venue, _seconds(for_), new)
+    summary = asyncio.run(running.paper(settings, options))
+    if as_json:
+        show.as_json(summary)
+    else:
+        show.as_summary(f"paper run {summary['run']}", cli_inspect.run_lines(summary))
+    if not summary["clean"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def replay(
+    path: Annotated[Path, typer.Argument(help="A journal, a run's folder, or a raw capture.")],
+    predictions: Annotated[
+        Literal["recorded", "recompute", "none"] | None,
+        typer.Option(help="Default: recorded for a journal, none for a capture."),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare with the ledger of the run.")
+    ] = False,
+    bbo: Annotated[
+        Path | None, typer.Option(help="Write the best prices after each book message (CSV).")
+    ] = None,
+    config: Config = None,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Step a recorded session through the same code as the live bot.
+
+    Examples: `bot replay data/runs/20261124-101500-3f2a --verify` ·
+    `bot replay BYBIT.jsonl.zst --bbo best.csv --json`
+    """
+    from bot import config as settings_file
+    from bot import replay as replaying
+    from bot.operate import log
+
+    defaults = settings_file.load(config, db=db)
+    log.configure(defaults.log.format, defaults.log.level)
+    options = replaying.ReplayOptions(predictions, verify, bbo, defaults.ledger.db)
+    result = replaying.replay(
+        path,
+        defaults,
+        options,
+        is_chosen=config is not None,
+        progress=show.counted if sys.stderr.isatty() else iter,
+    )
+    if as_json:
+        show.as_json(result)
+    else:
+        show.as_summary(f"replay of {path}", result.items())
+
+
+@app.command()
+def venue(
+    port: Annotated[int, typer.Option(help="0 picks a free one.")] = 8765,
+    symbol: Annotated[
+        list[str] | None, typer.Option(help="linear:BTCUSDT, ...; repeat for more.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same market.")] = 7,
+    events_per_s: Annotated[float, typer.Option(help="Book events per second and symbol.")] = 40.0,
+    capture: Annotated[
+        Path | None, typer.Option(help="Play back this raw capture instead.")
+    ] = None,
+    until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
+    as_json: Json = False,
+) -> None:
+    """Serve a local Bybit v5 venue: WebSockets and REST on 127.0.0.1.
+
+    Examples: `bot venue` · `bot venue --port 0 --json` · `bot venue --capture BYBIT.jsonl.zst`
+    """
+    from bot import serve_venue
+
+    def listening(urls: dict[str, str]) -> None:
+        if as_json:
+            show.as_json(urls)
+        else:
+            show.as_summary("local venue, Ctrl-C ends it", urls.items())
+
+    asyncio.run(
+        serve_venue.serve(
+            port=port,
+            symbols=symbol,
+            seed=seed,
+            events_per_s=events_per_s,
+            capture=capture,
+            until_eof=until_eof,
+            listening=listening,
+        )
+    )
+
+
+@app.command()
+def scenarios(
+    path: Annotated[Path, typer.Argument(help="A scenario file, or a folder of them.")],
+    as_json: Json = False,
+) -> None:
+    """Hold the paper exchange against small markets with a known outcome.
+
+    Example: `bot scenarios tests/scenarios`
+    """
+    from bot.research import scenarios as golden
+
+    failed: list[dict[str, Any]] = []
+    paths = golden.find(path)
+    for file in paths:
+        failure = golden.run(file)
+        if failure is not None:
+            failed.append({"name": failure.name, "differences": failure.differences})
+    passed = len(paths) - len(failed)
+    if as_json:
+        show.as_json({"passed": passed, "failed": failed})
+    else:
+        for failure_row in failed:
+            show.error(f"{failure_row['name']}: {'; '.join(failure_row['differences'])}")
+        typer.echo(f"{passed} passed, {len(failed)} failed")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,86 @@
+"""pybit's own unmodified clients against the venue; only their addresses are ours."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from decimal import Decimal
+from typing import Any
+
+import pybit.unified_trading
+import pytest
+from pybit.exceptions import InvalidRequestError
+from pybit.unified_trading import HTTP, WebSocket
+
+from tests.venue.emulator.sockets import running, until
+
+
+@pytest.fixture(autouse=True)
+def no_logging_errors(monkeypatch):
+    """The client's thread may outlive pytest's capture of its log."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+
+
+@pytest.mark.parametrize("category", ["linear", "spot"])
+async def test_pybits_socket_gets_books_trades_tickers_and_klines_of_two_symbols(
+    category, monkeypatch
+):
+    async with running() as local:
+        url = local.ws + "/v5/public/{CHANNEL_TYPE}"
+        monkeypatch.setattr(pybit.unified_trading, "PUBLIC_WSS", url)
+        got: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+        def keep(message: dict[str, Any]) -> None:
+            got[message["topic"]].append(message)
+
+        def subscribe() -> WebSocket:
+            socket = WebSocket(channel_type=category, testnet=False)
+            symbols = ["BTCUSDT", "ETHUSDT"]
+            socket.orderbook_stream(50, symbols, keep)
+            socket.trade_stream(symbols, keep)
+            socket.ticker_stream(symbols, keep)
+            socket.kline_stream(1, symbols, keep)
+            return socket
+
+        socket = await asyncio.to_thread(subscribe)
+        try:
+            await until(lambda: len(got) == 8 and len(got["orderbook.50.BTCUSDT"]) > 20)
+        finally:
+            await asyncio.to_thread(socket.exit)
+        assert set(got) == {
+            f"{kind}.{symbol}"
+            for kind in ("orderbook.50", "publicTrade", "tickers", "kline.1")
+            for symbol in ("BTCUSDT", "ETHUSDT")
+        }
+        # pybit merges deltas into what it hands on; every level must still be a positive size.
+        data = got["orderbook.50.BTCUSDT"][-1]["data"]
+        assert len(data["b"]) == len(data["a"]) == 50
+        assert all(Decimal(size) > 0 for _, size in data["b"] + data["a"])
+        assert max(Decimal(p) for p, _ in data["b"]) < min(Decimal(p) for p, _ in data["a"])
+        assert got["tickers.ETHUSDT"][-1]["data"]["lastPrice"]
+        await until(lambda: not local.venue.hub.members)
+
+
+async def test_pybits_rest_client_gets_instruments_klines_time_and_errors():
+    async with running() as local:
+
+        def ask() -> None:
+            http = HTTP(testnet=False)
+            http.endpoint = local.rest
+            assert int(http.get_server_time()["result"]["timeNano"]) > 0
+            info = http.get_instruments_info(category="linear")["result"]["list"]
+            assert [one["symbol"] for one in info] == ["BTCUSDT", "ETHUSDT"]
+            query = {"category": "spot", "symbol": "ETHUSDT"}
+            rows = http.get_kline(**query, interval=1, limit=100)["result"]["list"]
+            assert len(rows) == 100
+            assert len(http.get_orderbook(**query, limit=20)["result"]["b"]) == 20
+            assert http.get_tickers(**query)["result"]["list"][0]["symbol"] == "ETHUSDT"
+            assert http.get_public_trade_history(**query)["result"]["category"] == "spot"
+            funding = http.get_funding_rate_history(category="linear", symbol="BTCUSDT")
+            assert len(funding["result"]["list"]) == 200
+            with pytest.raises(InvalidRequestError, match="Invalid period!"):
+                http.get_kline(**query, interval=7)
+            http.client.close()
+
+        await asyncio.to_thread(ask)
