@@ -12,7 +12,7 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
-from bot.kvcache.cache import WindowCache
+from bot.kvcache.cache import CacheError, WindowCache
 from bot.kvcache.layout import CacheSpec
 from bot.kvcache.native import available, isa
 from bot.kvcache.pool import BlockPool, OutOfBlocks
@@ -83,11 +83,16 @@ class StepKernel:
             raise ValueError(
                 f"feature {feature} of row {row} is {x[row, feature].item()}: inputs must be finite"
             )
+        for cache in caches:
+            if cache.evicted:
+                raise CacheError("an evicted sequence: reset it and append its past again")
         out = torch.empty((x.shape[0], self._shape.outputs))
         spans: list[_decode.Span] = []
         try:
             for cache, count in zip(caches, rows, strict=True):
                 storage = self._storage(cache)
+                if cache.evicted:
+                    _check_held(caches)
                 table, position, start = cache.begin_step(count)
                 spans.append((storage, table, position, start, count))
             if len(spans) > 1:
