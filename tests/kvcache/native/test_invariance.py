@@ -55,9 +55,7 @@ def test_every_instruction_set_gives_the_same_bits(
 
 def test_an_unknown_instruction_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(native.FORCED_ISA, "abacus")
-    with pytest.raises(
-        native.NativeUnavailable, match=r"KVTRADER_ISA=abacus is not one of"
-    ):
+    with pytest.raises(native.NativeUnavailable, match=r"KVTRADER_ISA=abacus is not one of"):
         decoder(model())
 
 
