@@ -124,7 +124,8 @@ class WindowCache:
         return result
 
     def begin_step(self, tokens: int) -> tuple[dict[int, int], int, int]:
-        """Make room for ``tokens`` that a kernel appends and attends to by itself, all layers.
+        """Make room for ``tokens`` that a kernel appends and attends to by itself, all layers of a
+        cache in blocks.
 
         Returns the blocks by logical number, the position of the first token, and the oldest
         position held. The blocks are the cache's own, to be read only, until ``finish_step`` or
@@ -133,8 +134,15 @@ class WindowCache:
         self._check_idle("begin_step")
         if self._sharing is not None:
             self._sharing.open(tokens)
-        self._reserve(tokens)
-        return self._table.blocks, self.position, self._start
+        blocks = self._table.blocks
+        block = blocks.get(self.position // self.spec.block_size) if tokens == 1 else None
+        if block is None or self.pool.refs(block) > 1:
+            self._reserve(tokens)
+        else:  # nearly every token: its block is there and nobody else's
+            if self._landlord is not None:
+                self._landlord.used(self)
+            self._chunk = tokens
+        return blocks, self.position, self._start
 
     def finish_step(self) -> None:
         """The kernel has written every layer."""

@@ -72,7 +72,7 @@ class NativeDecoder:
         parts = []
         for part in torch.split(x, MAX_ROWS):
             cache.tag(part)
-            parts.append(self._kernel.step(part, (cache,), (len(part),)))
+            parts.append(self._kernel.step(part, (cache,), len(part)))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def prefill(self, x: Tensor, cache: WindowCache) -> Tensor:
@@ -86,13 +86,17 @@ class NativeDecoder:
         Raises as ``step`` does; in a batch of at most MAX_ROWS no sequence has moved then.
         """
         self._check(x, len(caches))
-        parts = []
-        for first in range(0, len(caches), MAX_ROWS):
-            some, rows = caches[first : first + MAX_ROWS], x[first : first + MAX_ROWS]
-            for cache, row in zip(some, torch.split(rows, 1), strict=True):
-                cache.tag(row)
-            parts.append(self._kernel.step(rows, some, [1] * len(some)))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        for index, cache in enumerate(caches):
+            if cache.spec.prefix:
+                cache.tag(x[index : index + 1])
+        if len(caches) <= MAX_ROWS:
+            return self._kernel.step(x, caches)
+        return torch.cat(
+            [
+                self._kernel.step(rows, caches[index * MAX_ROWS : (index + 1) * MAX_ROWS])
+                for index, rows in enumerate(torch.split(x, MAX_ROWS))
+            ]
+        )
 
     def read(self, data: Tensor) -> None:
         """Read ``data`` with the step's threads; see ``StepKernel.read``."""

@@ -71,11 +71,11 @@ class StepKernel:
         self._decoder = _decode.create(self.isa, threads, sizes, addresses)
         self._storages: dict[tuple[int, int], tuple[BlockPool, CacheSpec, object]] = {}
 
-    def step(self, x: Tensor, caches: Sequence[WindowCache], rows: Sequence[int]) -> Tensor:
+    def step(self, x: Tensor, caches: Sequence[WindowCache], tokens: int = 1) -> Tensor:
         """Raw heads [R, outputs] for ``x`` [R, features], float32 and contiguous, R <= MAX_ROWS.
 
-        ``caches[i]`` takes the next ``rows[i]`` rows as its next tokens. Raises ValueError for a
-        number that is none, CacheError and OutOfBlocks; then no sequence has moved.
+        Each of the caches takes the next ``tokens`` rows as its next tokens. Raises ValueError for
+        a number that is none, CacheError and OutOfBlocks; then no sequence has moved.
         """
         bad = _decode.first_not_finite(x.data_ptr(), x.numel())
         if bad >= 0:
@@ -89,12 +89,13 @@ class StepKernel:
         out = torch.empty((x.shape[0], self._shape.outputs))
         spans: list[_decode.Span] = []
         try:
-            for cache, count in zip(caches, rows, strict=True):
-                storage = self._storage(cache)
+            for cache in caches:
+                known = self._storages.get((id(cache.pool), id(cache.spec)))
+                storage = known or self._add_storage(cache)
                 if cache.evicted:
                     _check_held(caches)
-                table, position, start = cache.begin_step(count)
-                spans.append((storage, table, position, start, count))
+                table, position, start = cache.begin_step(tokens)
+                spans.append((storage[2], table, position, start, tokens))
             if len(spans) > 1:
                 _check_held(caches)
             _decode.step(self._decoder, x.data_ptr(), out.data_ptr(), spans)
@@ -110,11 +111,8 @@ class StepKernel:
         """Read ``data``'s bytes with this team and drop them: what no step can be faster than."""
         _decode.read(self._decoder, data.data_ptr(), data.nbytes)
 
-    def _storage(self, cache: WindowCache) -> object:
+    def _add_storage(self, cache: WindowCache) -> tuple[BlockPool, CacheSpec, object]:
         pool, spec = cache.pool, cache.spec
-        found = self._storages.get((id(pool), id(spec)))
-        if found is not None:
-            return found[2]
         self._check_spec(spec)
         blocks = pool.storage
         _decode.advise_huge_pages(blocks.data_ptr(), blocks.shape[0] * blocks.stride(0))
@@ -124,8 +122,8 @@ class StepKernel:
             spec.block_size, cache.layout.offsets,
         )  # fmt: skip
         # the pool and the spec are kept, so that their ids stay theirs
-        self._storages[id(pool), id(spec)] = (pool, spec, made)
-        return made
+        kept = self._storages[id(pool), id(spec)] = (pool, spec, made)
+        return kept
 
     def _check_spec(self, spec: CacheSpec) -> None:
         why = unreadable(spec)

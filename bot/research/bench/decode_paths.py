@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import cycle
 
 import torch
-from msgspec import Struct
+from msgspec import Struct, structs
 from torch import Tensor
 
 from bot.kvcache import KVCacheManager, WindowCache
@@ -21,10 +21,12 @@ from bot.model.transformer import CausalTransformer, TransformerConfig, initiali
 FEATURES = 32
 _BLOCK_SIZE = 64
 _SLAB_BYTES = 1 << 22
-_SHAPES = {
-    "A": {"width": 512, "layers": 6, "heads": 8, "kv_heads": 8, "head_dim": 64, "hidden": 2048},
-    "B": {"width": 128, "layers": 4, "heads": 4, "kv_heads": 4, "head_dim": 32, "hidden": 512},
-}
+_B = TransformerConfig(
+    features=FEATURES, width=128, layers=4, heads=4, kv_heads=4, head_dim=32, hidden=512,
+    horizons_ns=(1, 2, 3), return_scale=(1.0, 1.0, 1.0),
+)  # fmt: skip
+_A = structs.replace(_B, width=512, layers=6, heads=8, kv_heads=8, head_dim=64, hidden=2048)
+_MODELS = {"A": _A, "B": _B}
 
 
 class Cell(Struct, frozen=True):
@@ -55,15 +57,7 @@ class Path(Struct, frozen=True):
 
 def build_model(cell: Cell) -> CausalTransformer:
     """Random weights; the window is the whole context, so a step reads exactly that."""
-    shape = _SHAPES[cell.model]
-    config = TransformerConfig(
-        features=FEATURES,
-        window=cell.context,
-        horizons_ns=(1, 2, 3),
-        return_scale=(1.0, 1.0, 1.0),
-        **shape,
-    )
-    model = CausalTransformer(config)
+    model = CausalTransformer(structs.replace(_MODELS[cell.model], window=cell.context))
     initialize(model, 7)
     model.head_bias.data.zero_()  # an error is measured against the answer, not a constant
     return model.requires_grad_(requires_grad=False).eval()

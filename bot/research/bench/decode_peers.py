@@ -71,7 +71,8 @@ def _llama(transformers: Any, cell: Cell, model: CausalTransformer) -> Any:
         intermediate_size=c.hidden * 2 // 3,  # theirs has three matrices, ours two
         max_position_embeddings=cell.context + 64,
     )
-    return transformers.LlamaModel(config).eval().requires_grad_(requires_grad=False)
+    llama: Any = transformers.LlamaModel(config)
+    return llama.eval().requires_grad_(requires_grad=False)
 
 
 def _prefill(llama: Any, past: Tensor, cache: Any) -> Any:
@@ -107,7 +108,7 @@ def _static(
     def step() -> Tensor:
         for length, old in zip(lengths, kept, strict=True):
             length.copy_(old)
-        out = compiled(
+        out: Any = compiled(
             inputs_embeds=token, past_key_values=cache, position_ids=where, use_cache=True
         )
         hidden: Tensor = out.last_hidden_state[:, -1]
