@@ -9,7 +9,7 @@
 #define LANES_AVX2
 #define TOKENS_AHEAD 64
 #define WEIGHED 4
-#define PREFETCH_BYTES 2048
+#define PREFETCH_BYTES 4096
 #define MATE(code) ((uint8_t)((code) < 0 ? -(code) : (code)))
 #include "lanes.h"
 #include "rows.h"

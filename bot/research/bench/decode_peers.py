@@ -83,11 +83,10 @@ def _prefill(llama: Any, past: Tensor, cache: Any) -> Any:
 
 def _dynamic(transformers: Any, llama: Any, past: Tensor, token: Tensor) -> Callable[[], Tensor]:
     cache = _prefill(llama, past, transformers.DynamicCache(config=llama.config))
-    tokens = past.shape[1]
 
     def step() -> Tensor:
         out = llama(inputs_embeds=token, past_key_values=cache, use_cache=True)
-        cache.crop(tokens)
+        cache.crop(-1)
         hidden: Tensor = out.last_hidden_state[:, -1]
         return hidden
 
