@@ -24,20 +24,26 @@ from bot.core.instrument import UNIT, Rules, to_e12
 
 
 class Listing:
-    """One symbol. ``clock_ns`` is the largest exchange stamp seen in its books and trades."""
+    """One symbol. ``clock_ns`` is the largest exchange stamp seen in its books and trades.
 
-    __slots__ = ("book", "candle", "clock_ns", "is_live", "last_price", "mark", "next_funding_ns",
-                 "predictions", "rules", "symbol", "ticker", "was_crossed")  # fmt: skip
+    ``live_seq`` is the ``seq`` of the snapshot since which the book is known without a gap.
+    """
+
+    __slots__ = ("book", "candle", "clock_ns", "funding_rate", "is_live", "last_price", "live_seq",
+                 "mark", "next_funding_ns", "predictions", "rules", "symbol", "ticker",
+                 "was_crossed")  # fmt: skip
 
     def __init__(self, symbol: str) -> None:
         self.symbol = symbol
         self.book = Book()
         self.is_live = False
         self.was_crossed = False
+        self.live_seq = 0
         self.clock_ns = 0
         self.last_price: E12 = 0
         self.mark: E12 = 0
         self.next_funding_ns = 0
+        self.funding_rate: E12 = 0
         self.rules: Rules | None = None
         self.ticker: Ticker | None = None
         self.candle: Candle | None = None
@@ -108,7 +114,8 @@ class Market:
                 self.notices.append(down)
             listing.is_live, listing.was_crossed = False, True
             return
-        listing.is_live = True
+        if not listing.is_live:
+            listing.is_live, listing.live_seq = True, event.seq
         if listing.was_crossed:
             listing.was_crossed = False
             self.notices.append(FeedUp(event.ts, event.symbol, event.exchange_ts))
@@ -122,8 +129,10 @@ class Market:
     def _ticker(self, event: Ticker) -> None:
         listing = self.listing(event.symbol)
         listing.ticker = event
-        if event.next_funding_ts and event.funding_rate is not None:
-            listing.next_funding_ns = event.next_funding_ts
+        if event.funding_rate is not None:
+            listing.funding_rate = to_e12(event.funding_rate)
+            if event.next_funding_ts:
+                listing.next_funding_ns = event.next_funding_ts
         if event.mark is not None:
             listing.mark = to_e12(event.mark)
 

@@ -1,7 +1,8 @@
 """The room that remembers: quantized, paged, sliding-window KV caches under one byte budget."""
 
 from bot.kvcache.attention import merge_sink, merge_state
-from bot.kvcache.cache import CacheError, NotFinite, WindowCache
+from bot.kvcache.cache import WindowCache
+from bot.kvcache.errors import CacheError, NotFinite
 from bot.kvcache.kinds import (
     KINDS,
     KVCache,

@@ -8,12 +8,12 @@ never rotated again. This is the one implementation; what kinds there are is a m
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Protocol, Self
 
 from torch import Tensor
 
 from bot.kvcache.attention import attend_coded, merge_state
+from bot.kvcache.errors import CacheError, NotFinite
 from bot.kvcache.layout import CacheSpec, Layout, Views
 from bot.kvcache.pool import BlockPool
 from bot.kvcache.prefix import PrefixIndex, Sharing
@@ -21,14 +21,6 @@ from bot.kvcache.quantize import formats_named
 from bot.kvcache.retention import Retention
 from bot.kvcache.segments import Segment, plan, write
 from bot.kvcache.table import BlockTable, Held
-
-
-class CacheError(RuntimeError):
-    """The cache was used out of order; the text says what it expected."""
-
-
-class NotFinite(CacheError, FloatingPointError):
-    """A key or value is NaN or larger than the format can hold; the step did not happen."""
 
 
 class Landlord(Protocol):
@@ -151,6 +143,8 @@ class WindowCache:
     def abandon_step(self) -> None:
         """The kernel wrote nothing that counts; the sequence is as before the step."""
         self._table.drop(self._fresh)
+        if self._retention is not None and self._segments:
+            self._retention.undo()
         self._end_step()
 
     def sink_positions(self, tokens: int) -> list[int]:
@@ -188,12 +182,7 @@ class WindowCache:
         if self.spec.contiguous:
             return 0
         needed = max(self._start, self.position - self.spec.window + 1)
-        size, gone = self.spec.block_size, []
-        for number in self._table.blocks:
-            if (number + 1) * size > needed and needed < self.position:
-                break
-            if not self._holds_sinks(number):
-                gone.append(number)
+        gone = self._table.before(needed if needed < self.position else None)
         self._table.drop(gone)
         return len(gone)
 
@@ -231,9 +220,8 @@ class WindowCache:
         self._end_step()
         self._table.origin = self._start = self.position = position
         self._retention = Retention(self.spec) if self.spec.retention else None
-        self._sharing = (
-            Sharing(self.spec, self._prefixes, position) if self._prefixes is not None else None
-        )
+        index = self._prefixes
+        self._sharing = Sharing(self.spec, index, position) if index is not None else None
         self.evicted = False
 
     def surrender(self) -> None:
@@ -328,13 +316,7 @@ class WindowCache:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        del kind, error, trace
+    def __exit__(self, *_: object) -> None:
         self.reset(self.position)
 
     def __del__(self) -> None:
@@ -363,23 +345,13 @@ class WindowCache:
             raise CacheError(
                 f"k {tuple(k.shape)} and v {tuple(v.shape)} must be {shape}, at least one token"
             )
-        if spec.contiguous and shape[0] > spec.step_tokens:
-            raise CacheError(
-                f"a contiguous cache takes {spec.step_tokens} tokens at once, not {shape[0]}: "
-                "append in pieces, or raise step_tokens"
-            )
 
     def _check_values(self, layer: int, k: Tensor, v: Tensor) -> None:
         for name, x, kind in zip(("keys", "values"), (k, v), self._formats, strict=True):
             peak = x.abs().max().item()
             if not peak <= kind.limit:  # NaN compares false
-                self._table.drop(self._fresh)
-                self._end_step()
-                raise NotFinite(
-                    f"{name} of layer {layer} at position {self.position} reach {peak}, "
-                    f"{self.spec.kv_cache_dtype} holds up to {kind.limit:.4g}: the model or its "
-                    "inputs are broken; the step was dropped"
-                )
+                self.abandon_step()
+                raise NotFinite(name, layer, self.position, peak, kind.limit)
 
     def _open_step(self, tokens: int) -> None:
         self._reserve(tokens)
@@ -414,7 +386,7 @@ class WindowCache:
         self.position += tokens
         self.evict()
         if self._retention is not None:
-            held = [n for n in self._table.blocks if not self._holds_sinks(n)]
+            held = [n for n in self._table.blocks if not self._table.holds_sinks(n)]
             self._table.drop(self._retention.choose(held))
 
     def _end_step(self) -> None:
@@ -426,7 +398,3 @@ class WindowCache:
         """Where the sinks end, and the oldest position that the window may show."""
         sinks_end = min(self._table.origin + self.spec.sinks, self.position)
         return sinks_end, max(self._start, self.position - self.spec.window + 1, sinks_end)
-
-    def _holds_sinks(self, number: int) -> bool:
-        origin, size, sinks = self._table.origin, self.spec.block_size, self.spec.sinks
-        return sinks > 0 and number * size < origin + sinks and (number + 1) * size > origin

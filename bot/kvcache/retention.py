@@ -29,13 +29,14 @@ class Retention:
     ``hybrid``: the mean of a block's ranks by attention_score and by recency.
     """
 
-    __slots__ = ("_exposure", "_mass", "_positions", "_spec")
+    __slots__ = ("_before", "_exposure", "_mass", "_positions", "_spec")
 
     def __init__(self, spec: CacheSpec) -> None:
         self._spec = spec
         self._positions = torch.zeros(0, dtype=torch.int64)
         self._mass = torch.zeros(0, dtype=torch.float64)
         self._exposure = torch.zeros(0, dtype=torch.float64)
+        self._before = (self._positions, self._mass, self._exposure)
 
     def fork(self) -> Retention:
         twin = Retention(self._spec)
@@ -51,6 +52,7 @@ class Retention:
 
     def open(self, positions: Tensor) -> None:
         """Carry the counts over to the ascending ``positions`` [S] that the step reads."""
+        self._before = (self._positions, self._mass, self._exposure)
         mass = torch.zeros(len(positions), dtype=torch.float64)
         exposure = torch.zeros_like(mass)
         if len(self._positions):
@@ -59,6 +61,10 @@ class Retention:
             mass[known] = self._mass[at[known]]
             exposure[known] = self._exposure[at[known]]
         self._positions, self._mass, self._exposure = positions, mass, exposure
+
+    def undo(self) -> None:
+        """Back to before the last ``open``: its step did not happen."""
+        self._positions, self._mass, self._exposure = self._before
 
     def observe(self, weights: Tensor, segment: Segment) -> None:
         """Count one layer's attention ``weights`` [Hkv, H / Hkv, T, S] over ``segment``."""

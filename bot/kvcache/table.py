@@ -8,6 +8,7 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
+from bot.kvcache.errors import CacheError
 from bot.kvcache.layout import CacheSpec
 from bot.kvcache.pool import BlockPool
 
@@ -55,8 +56,31 @@ class BlockTable:
             yield number, offset, count
             first += count
 
+    def holds_sinks(self, number: int) -> bool:
+        origin, size, sinks = self.origin, self._spec.block_size, self._spec.sinks
+        return sinks > 0 and number * size < origin + sinks and (number + 1) * size > origin
+
+    def before(self, position: int | None) -> list[int]:
+        """Blocks without sinks that end at or before ``position``; all such for None."""
+        gone = []
+        for number in self.blocks:
+            if position is not None and (number + 1) * self._spec.block_size > position:
+                break
+            if not self.holds_sinks(number):
+                gone.append(number)
+        return gone
+
     def needs(self, first: int, tokens: int) -> tuple[list[int], list[int]]:
-        """Blocks to allocate, and shared blocks to copy, before these tokens may be written."""
+        """Blocks to allocate, and shared blocks to copy, before these tokens may be written.
+
+        Raises CacheError for more tokens than a contiguous block takes at once.
+        """
+        most = self._spec.step_tokens
+        if self._spec.contiguous and tokens > most:
+            raise CacheError(
+                f"a contiguous cache takes {most} tokens at once, not {tokens}: "
+                "append in pieces, or raise step_tokens"
+            )
         touched = dict.fromkeys(number for number, _, _ in self.runs(first, tokens))
         missing = [number for number in touched if number not in self.blocks]
         shared = [

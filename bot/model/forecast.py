@@ -16,7 +16,7 @@ from bot.kvcache import KVCacheManager
 from bot.model.checkpoint import Card, Checkpoint, CheckpointError
 from bot.model.execution import Execution
 from bot.model.tokens import Token
-from bot.model.transformer import STEP_TOKENS, TransformerConfig
+from bot.model.transformer import STEP_TOKENS, CausalTransformer, TransformerConfig
 
 
 class Forecaster(Protocol):
@@ -121,7 +121,7 @@ class TokenStream:
             read_ts=ts,
             ready_ts=ts,
             price=price,
-            horizons=_horizons(self._checkpoint, self._advance()),
+            horizons=horizons_of(self._checkpoint.model, self._advance()),
             trained=card.trained,
             rebuilt=self._since_hole is not None,
         )
@@ -192,13 +192,13 @@ def deviation(first: Prediction, second: Prediction, config: TransformerConfig) 
     return worst
 
 
-def _horizons(checkpoint: Checkpoint, heads: Tensor) -> tuple[Horizon, ...]:
+def horizons_of(model: CausalTransformer, heads: Tensor) -> tuple[Horizon, ...]:
     """Raw heads [outputs] in log returns and probabilities.
 
     ``confidence`` is how far ``up_probability`` is from even odds, doubled.
     """
-    config = checkpoint.card.config
-    outputs = checkpoint.model.outputs(heads.double())
+    config = model.config
+    outputs = model.outputs(heads.double())
     means = outputs.mean.tolist()
     chances = torch.sigmoid(outputs.up_logit).tolist()
     quantiles = outputs.quantiles.tolist()

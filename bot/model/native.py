@@ -15,6 +15,7 @@ from torch.nn import functional
 from bot.kvcache import WindowCache
 from bot.kvcache.native import available, require
 from bot.kvcache.native.step import MAX_ROWS, DecoderShape, StepKernel
+from bot.model.checkpoint import CheckpointError
 from bot.model.transformer import Block, CausalTransformer
 
 if available():
@@ -39,8 +40,8 @@ class NativeDecoder:
     ``prefill`` and ``decode``, for float32 and int8 caches in blocks.
 
     ``weight_dtype`` is that of the blocks; the input projection and the heads stay float32. Row by
-    row every method gives the same bits as single steps. Raises NativeUnavailable, and ValueError
-    for a weight that is no number or a shape beyond the kernels.
+    row every method gives the same bits as single steps. Raises NativeUnavailable, CheckpointError
+    for a weight that is no number, and ValueError for a shape beyond the kernels.
     """
 
     __slots__ = ("_kernel", "_packed")
@@ -126,10 +127,10 @@ def rounded(model: CausalTransformer, weight_dtype: WeightDtype) -> CausalTransf
 
 
 def pack(model: CausalTransformer, weight_dtype: WeightDtype) -> PackedWeights:
-    """Weights as the kernels read them. Raises ValueError for a weight that is no number."""
+    """Weights as the kernels read them. Raises CheckpointError for one that is no number."""
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
-            raise ValueError(f"weight {name} has values that are no number: train the model again")
+            raise CheckpointError(f"weight {name} has values that are no number: train it again")
     pieces: list[Tensor | None] = [torch.from_numpy(model.turns.view(np.int64))]
     pieces += _matrix(model.embed, "float32")
     pieces.append(model.embed_bias)

@@ -199,10 +199,19 @@ class CausalTransformer(nn.Module):
     def decode(self, x: Tensor, caches: Sequence[WindowCache]) -> Tensor:
         """Raw heads [B, outputs] for one next token ``x`` [B, F] of each of B sequences.
 
-        Row b is the same to the last bit whatever the other sequences and their order.
+        Row b is the same to the last bit whatever the other sequences and their order. When one
+        cannot take its token, the tile of up to 8 that it is in goes back to before the step.
         """
-        tiles = [slice(i, i + _TILE) for i in range(0, len(caches), _TILE)]
-        return torch.cat([self._decode(x[tile], caches[tile]) for tile in tiles])
+        heads = []
+        for first in range(0, len(caches), _TILE):
+            tile = slice(first, first + _TILE)
+            try:
+                heads.append(self._decode(x[tile], caches[tile]))
+            except BaseException:
+                for cache in caches[tile]:
+                    cache.abandon_step()
+                raise
+        return torch.cat(heads)
 
     def outputs(self, raw: Tensor) -> Outputs:
         """Raw heads [..., outputs] split by meaning."""

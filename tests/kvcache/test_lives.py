@@ -245,7 +245,7 @@ def test_a_cache_lives_like_a_list_of_tokens(name: str) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40 if SPECS[name].prefix else 12,
+            max_examples=30 if SPECS[name].prefix else 10,
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from bot.kvcache import RETENTIONS, CacheSpec, SelectiveKVCache, WindowCache
+from bot.kvcache import RETENTIONS, CacheSpec, NotFinite, SelectiveKVCache, WindowCache
 from bot.kvcache.retention import Retention
 from bot.kvcache.segments import Segment
 
@@ -147,3 +147,24 @@ def test_a_fork_judges_for_itself() -> None:
         assert 4 not in twin.positions
         live(cache, 300, loud=range(4, 8))
         assert 4 in cache.positions
+
+
+def test_a_step_that_did_not_happen_is_not_counted() -> None:
+    cache, other = (
+        SelectiveKVCache(2, 1, 2, 10_000, retain=RETAIN, block_size=BLOCK) for _ in range(2)
+    )
+    generator = torch.Generator().manual_seed(1)
+    for turn in range(60):
+        x = torch.randn(1, 1, 2, generator=generator)
+        for each in (cache, other):
+            for layer in range(2):
+                each.append(layer, x, x)
+                each.attend(layer, x)
+        if turn % 3 == 0:
+            cache.append(0, 5 * x, x)
+            cache.attend(0, 5 * x)
+            with pytest.raises(NotFinite):
+                cache.append(1, x * torch.nan, x)
+        ours, theirs = (each._retention.state() for each in (cache, other))
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+        assert cache.positions == other.positions

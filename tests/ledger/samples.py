@@ -29,7 +29,7 @@ BTC, ETH = "linear:BTCUSDT", "spot:ETHUSDT"
 T = 1_700_000_000_000_000_000
 
 
-def order(order_id, symbol, side, qty, price, tif="GTC"):  # noqa: PLR0917
+def order(order_id, symbol, side, qty, price, tif="GTC"):
     kind = "Market" if price is None else "Limit"
     return Order(T, order_id, "maker", symbol, side, kind, tif, D(qty), price and D(price))
 

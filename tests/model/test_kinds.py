@@ -197,3 +197,28 @@ def test_chunks_of_any_size_and_forks_between_them_change_nothing() -> None:
             got = model.step(x[start : start + size], cache)
             assert (got - expected[start : start + size]).abs().max() < 1e-10
             start += size
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_a_batch_in_which_one_row_fails_leaves_every_sequence_as_it_was(layer: int) -> None:
+    model = build(torch.float32)
+    opened = [cache_for(model, "paged", "float32") for _ in range(3)]
+    for row, cache in enumerate(opened):
+        stream(model, inputs(9 + row, torch.float32, seed=row), cache)
+    expected = [model.step(inputs(1, torch.float32), cache.fork()) for cache in opened]
+    used = [cache.pool.used for cache in opened]
+    if layer == 0:
+        x = inputs(3, torch.float32)
+        x[1] = torch.nan
+        with pytest.raises(FloatingPointError, match="keys of layer 0 at position 10 reach nan"):
+            model.decode(x, opened)
+    else:
+        whole = model.blocks[layer].qkv.clone()
+        model.blocks[layer].qkv.fill_(torch.inf)
+        with pytest.raises(FloatingPointError, match="of layer 2"):
+            model.decode(inputs(3, torch.float32), opened)
+        model.blocks[layer].qkv.copy_(whole)
+    assert [cache.position for cache in opened] == [9, 10, 11]
+    assert [cache.pool.used for cache in opened] == used
+    for cache, want in zip(opened, expected, strict=True):
+        assert torch.equal(model.step(inputs(1, torch.float32), cache), want)

@@ -15,6 +15,9 @@ transformers = pytest.importorskip(
     "transformers", reason="the peers of the `bench` extra are not installed"
 )
 
+# what transformers imports on its way, where more peers are installed, is not ours to mend
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
 TOKENS = 3 * WINDOW + 5
 
 

@@ -12,7 +12,8 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
-from bot.kvcache.cache import CacheError, WindowCache
+from bot.kvcache.cache import WindowCache
+from bot.kvcache.errors import CacheError
 from bot.kvcache.layout import CacheSpec
 from bot.kvcache.native import available, isa
 from bot.kvcache.pool import BlockPool, OutOfBlocks
@@ -23,6 +24,7 @@ if available():
 MAX_ROWS = 64
 """Tokens of one step; the extension's own constant."""
 
+_MOST_HEAD_DIM = 256
 _FORMATS = {"float32": 0, "int8": 1}
 
 
@@ -46,6 +48,8 @@ def unreadable(spec: CacheSpec) -> str:
         return f"kv_cache_dtype {spec.kv_cache_dtype} (they read {', '.join(_FORMATS)})"
     if spec.contiguous or spec.sinks or spec.retention:
         return "a contiguous cache, sink tokens or retention (they read windows in blocks)"
+    if spec.head_dim % 2 or spec.head_dim > _MOST_HEAD_DIM:
+        return f"heads of {spec.head_dim} (they read even ones up to {_MOST_HEAD_DIM})"
     return ""
 
 

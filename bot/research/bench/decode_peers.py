@@ -98,7 +98,7 @@ def _static(
 ) -> Callable[[], Tensor]:
     cache = transformers.StaticCache(config=llama.config, max_cache_len=cell.context)
     torch.compiler.reset()  # every cell is compiled for its own shapes
-    compiled = torch.compile(llama, dynamic=False)
+    compiled: Any = torch.compile(llama, dynamic=False)
     _prefill(llama, past, cache)
     where = torch.tensor([[past.shape[1]]])
     lengths = [layer.cumulative_length for layer in cache.layers]

@@ -6,6 +6,7 @@ in, but for the history that ``seed_history`` writes before the first trade.
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from random import Random
 
@@ -150,10 +151,10 @@ def seed_history(
     close = round(fairs[0][0] / listing.tick_size)
     for index, path in enumerate(fairs):
         ticks = [round(value / listing.tick_size) for value in path]
-        wick = listing.coin.vol * path[0] / listing.tick_size
+        wick = 2 * listing.coin.vol * path[0] / listing.tick_size
         high = max(close, *ticks) + round(abs(rng.gauss(0.0, wick)))
         low = min(close, *ticks) - round(abs(rng.gauss(0.0, wick)))
-        busy = 0.75 + 0.25 * (high - low) / max(1.0, 14 * wick)
+        busy = 0.75 + 0.25 * (high - low) / max(1.0, 7 * wick)
         lots = max(1, round(lots_per_minute * busy * rng.gammavariate(8.0, 0.125)))
         turnover = lots * ((high + low + close + ticks[-1]) // 4)
         bars.append(Bar(start_ms + index * MINUTE_MS, close, high, low, ticks[-1], lots, turnover))
@@ -161,15 +162,23 @@ def seed_history(
     return bars
 
 
-def fair_paths(fair: FairValue, minutes: int) -> tuple[list[list[float]], list[list[float]]]:
-    """Walk the fair value through ``minutes`` minutes; where spot and linear went in each."""
+def fair_paths(
+    fair: FairValue, minutes: int, sweep_vol: float, rng: Random
+) -> tuple[list[list[float]], list[list[float]]]:
+    """Walk the fair value through ``minutes`` minutes; where spot and linear went in each.
+
+    ``sweep_vol`` is what sweeps would have taught it, a deviation per sqrt(s).
+    """
+    seconds = MINUTE_MS / 1000 / _PATH_STEPS
+    swept = sweep_vol * math.sqrt(seconds)
     spot: list[list[float]] = []
     linear: list[list[float]] = []
     for _ in range(minutes):
         spot.append([])
         linear.append([])
         for _ in range(_PATH_STEPS):
-            fair.step(MINUTE_MS / 1000 / _PATH_STEPS)
+            fair.step(seconds)
+            fair.learn(math.exp(rng.gauss(0.0, swept)))
             spot[-1].append(fair.spot)
             linear[-1].append(fair.linear)
     return spot, linear

@@ -23,11 +23,12 @@ _BASIS_S = 3600.0
 _PULL_S = 2.5 * 86_400.0
 _DRIFT_SHARE = 0.1  # the drift's deviation in units of vol, per second
 _REGIME_DEVIATION = 0.4
+_NEWS_SHARE = 0.5
 _BASIS_DEVIATION = 2e-4
 
 
 class FairValue:
-    """One coin's processes. ``step`` moves all of them; nothing else does."""
+    """One coin's processes: ``step`` lets time pass, ``learn`` takes in what the market did."""
 
     __slots__ = ("_coin", "_drift", "_log_regime", "_rng", "_x", "basis")
 
@@ -53,6 +54,10 @@ class FairValue:
     def signal(self) -> float:
         """The present drift squeezed into (-1, 1): what informed orders lean on."""
         return math.tanh(self._drift / (_DRIFT_SHARE * self._coin.vol))
+
+    def learn(self, ratio: float) -> None:
+        """A sweep moved the price by ``ratio``; a part of that is news and stays."""
+        self._x += _NEWS_SHARE * math.log(ratio)
 
     def step(self, seconds: float) -> None:
         gauss, vol = self._rng.gauss, self._coin.vol

@@ -2,13 +2,15 @@
 
 Zero intelligence plus a little: makers keep a depth profile around the fair value, pull quotes
 that it has passed, and lean their sizes towards the drift; takers lift what is mispriced, and
-otherwise lean towards the drift and their own last side. So imbalance and flow foretell returns.
+otherwise lean towards the drift and their own last side. Now and then one sweeps the book. So
+imbalance and flow foretell returns.
 """
 
 from __future__ import annotations
 
 import math
 from random import Random
+from typing import NamedTuple
 
 from bot.venue.emulator.listing import Listing
 from bot.venue.emulator.orderbook import BookSide, Execution, OrderBook
@@ -20,11 +22,24 @@ REACH = 1500
 _CLUSTER_SHARE = 0.3  # events that follow the one before at once
 _CLUSTER_NS = 2e6
 _TAKER_REACH = (2, 25)  # ticks beyond the best price: the bounds of a taker's own limit
+SWEEP_SHARE = 0.02
+"""The share of takers that take everything up to a price some way off."""
+_SWEEP_REACH = 1e-4  # of the price, on average
+_SWEEP_REACH_MOST = 5e-4
 _TAKER_SPREAD = 1.5  # deviation of the log of a taker's size
 _MAKER_SPREAD = 1.2
+_EVERYTHING = 1 << 62  # lots
 _LEAN = 0.6  # how much the drift tilts the touch sizes
 _TAKER_LEAN = 0.3
 _TAKER_HABIT = 0.12
+
+
+class Took(NamedTuple):
+    """A taker's side and executions; a sweep tells the whole coin's market something."""
+
+    buy: bool
+    executions: list[Execution]
+    sweep: bool
 
 
 class OrderFlow:
@@ -39,11 +54,8 @@ class OrderFlow:
         least, most = _TAKER_REACH
         volatility = coin.vol * coin.price / listing.tick_size
         self._taker_reach = min(max(round(2 * volatility), least), most)
-        # What makers aim at, by distance from the touch: heavy there, lean behind, rising far out.
-        self._targets = [
-            self._touch_lots * (0.08 + 0.0008 * min(distance, 200) + 0.9 * math.exp(-distance / 3))
-            for distance in range(REACH)
-        ]
+        self._price = coin.price / listing.tick_size
+        self._targets = [self._touch_lots * _profile(distance) for distance in range(REACH)]
         slow = (1e9 / events_per_s - _CLUSTER_SHARE * _CLUSTER_NS) / (1 - _CLUSTER_SHARE)
         self._slow_ns = max(slow, 1e5)
         self._habit = 0.0
@@ -66,17 +78,17 @@ class OrderFlow:
                 for _ in range(1 + int(self._rng.expovariate(1.0))):
                     self._book.add(buy=buy, price=price, lots=self._maker_lots(target))
 
-    def act(self, fair: float, signal: float) -> tuple[bool, list[Execution]]:
-        """One event around ``fair`` (in ticks): whether a taker bought, and its executions.
-
-        The list is empty where the event was a maker's.
-        """
-        if self._rng.random() < TRADE_SHARE:
+    def act(self, fair: float, signal: float) -> Took | None:
+        """One event around ``fair`` (in ticks): what a taker did, or None for a maker's."""
+        draw = self._rng.random()
+        if draw < TRADE_SHARE:
             buy = self._taker_buys(fair, signal)
-            return buy, self._take(buy=buy)
+            if draw < TRADE_SHARE * SWEEP_SHARE:
+                return self._sweep(buy=buy)
+            return self._take(buy=buy)
         self._pull_passed(fair)
         self._requote(fair, signal)
-        return False, []
+        return None
 
     def trim(self, fair: float) -> None:
         """Cancel what the market has left far behind, so that the book stays bounded."""
@@ -96,12 +108,20 @@ class OrderFlow:
         self._habit += 0.3 * ((1.0 if buy else -1.0) - self._habit)
         return buy
 
-    def _take(self, *, buy: bool) -> list[Execution]:
-        side = self._book.asks if buy else self._book.bids
+    def _take(self, *, buy: bool) -> Took:
         drawn = math.exp(self._rng.gauss(-0.5 * _TAKER_SPREAD**2, _TAKER_SPREAD))
         lots = max(1, int(self._taker_lots * min(drawn, 40.0)))
-        # A side is never emptied: the last level is out of a taker's reach.
-        limit = side.best() - side.sign * self._taker_reach
+        return Took(buy, self._execute(lots, self._taker_reach, buy=buy), sweep=False)
+
+    def _sweep(self, *, buy: bool) -> Took:
+        share = min(_SWEEP_REACH * self._rng.expovariate(1.0), _SWEEP_REACH_MOST)
+        reach = max(2, round(share * self._price))
+        return Took(buy, self._execute(_EVERYTHING, reach, buy=buy), sweep=True)
+
+    def _execute(self, lots: int, reach: int, *, buy: bool) -> list[Execution]:
+        """Take from the best price to ``reach`` ticks behind it, but never a side's last level."""
+        side = self._book.asks if buy else self._book.bids
+        limit = side.best() - side.sign * reach
         last = side.keys[0] * side.sign
         return side.take(lots, max(limit, last + 1) if side.sign > 0 else min(limit, last - 1))
 
@@ -129,7 +149,7 @@ class OrderFlow:
         else:
             distance = int(rng.random() * REACH)
         lean = math.exp(_LEAN * (signal if buy else -signal))
-        for _ in range(1 + int(rng.expovariate(0.26))):
+        for _ in range(1 + int(rng.expovariate(0.36))):
             price = touch - distance if buy else touch + distance
             if distance >= REACH or price < 1:
                 return
@@ -150,6 +170,28 @@ class OrderFlow:
     def _maker_lots(self, target: float) -> int:
         drawn = math.exp(self._rng.gauss(-0.5 * _MAKER_SPREAD**2, _MAKER_SPREAD))
         return max(1, int(0.4 * target * min(drawn, 20.0)))
+
+
+def taker_lots_per_s(listing: Listing, events_per_s: float) -> float:
+    """What takers trade, about: sweeps find half of what makers aim at."""
+    reach = round(_sweep_reach(listing) * listing.coin.price / listing.tick_size)
+    swept = listing.lots_for(listing.coin.touch_usdt) * sum(map(_profile, range(reach))) / 2
+    lone = listing.lots_for(listing.coin.trade_usdt)
+    return events_per_s * TRADE_SHARE * (lone + SWEEP_SHARE * swept)
+
+
+def sweep_vol(listing: Listing, events_per_s: float) -> float:
+    """The deviation per sqrt(s) of the log price that sweeps alone would give."""
+    return math.sqrt(2 * events_per_s * TRADE_SHARE * SWEEP_SHARE) * _sweep_reach(listing)
+
+
+def _sweep_reach(listing: Listing) -> float:
+    return max(_SWEEP_REACH, 2 * listing.tick_size / listing.coin.price)
+
+
+def _profile(distance: int) -> float:
+    """The depth that makers aim at, of the touch's: lean behind it, rising again far out."""
+    return 0.05 + 0.0008 * min(distance, 200) + 0.9 * math.exp(-distance / 3)
 
 
 def _touch(fair: float, *, buy: bool) -> int:

@@ -16,9 +16,9 @@ from msgspec import Struct
 
 from bot.venue.emulator.candles import MINUTE_MS, Candles, fair_paths, seed_history
 from bot.venue.emulator.fair import FairValue
-from bot.venue.emulator.flow import TRADE_SHARE, OrderFlow
+from bot.venue.emulator.flow import OrderFlow, sweep_vol, taker_lots_per_s
 from bot.venue.emulator.funding import Funding
-from bot.venue.emulator.listing import Listing, listings_of
+from bot.venue.emulator.listing import Listing, VenueError, listings_of
 from bot.venue.emulator.orderbook import Execution, OrderBook
 
 TickDirection = Literal["PlusTick", "ZeroPlusTick", "MinusTick", "ZeroMinusTick"]
@@ -67,9 +67,14 @@ class SymbolMarket:
         self.seq += 1 + int(self._rng.expovariate(0.03))
         self.events += 1
         self.at_ns = at_ns
-        buy, executions = self.flow.act(self.fair_ticks(fair), fair.signal)
-        for execution in executions:
-            self._print(at_ns, execution, buy=buy)
+        took = self.flow.act(self.fair_ticks(fair), fair.signal)
+        if took is None:
+            return
+        before = self.last
+        for execution in took.executions:
+            self._print(at_ns, execution, buy=took.buy)
+        if took.sweep:
+            fair.learn(self.last / before)
 
     def fair_ticks(self, fair: FairValue) -> float:
         price = fair.linear if self.listing.category == "linear" else fair.spot
@@ -109,7 +114,10 @@ class SymbolMarket:
 
 
 class Market:
-    """All symbols. The coins' fair values are shared, so spot and linear stay together."""
+    """All symbols; those of one coin share its fair value, so spot and linear stay together.
+
+    Raises VenueError for symbols, a rate or a history that cannot be had.
+    """
 
     def __init__(
         self,
@@ -120,6 +128,10 @@ class Market:
         events_per_s: float = 40.0,
         history_hours: int = 168,
     ) -> None:
+        if history_hours < 1:
+            raise VenueError(f"history_hours = {history_hours}: at least 1")
+        if events_per_s <= 0:
+            raise VenueError(f"events_per_s = {events_per_s}: more than 0")
         self.now_ns = start_ns
         self.symbols: dict[str, SymbolMarket] = {}
         self._schedule: list[tuple[int, int, Callable[[int], int]]] = []
@@ -139,9 +151,11 @@ class Market:
     def _open_coin(
         self, listings: list[Listing], seed: int, events_per_s: float, history_hours: int
     ) -> None:
-        fair = FairValue(listings[0].coin, generator(seed, listings[0].base))
+        rng = generator(seed, listings[0].base)
+        fair = FairValue(listings[0].coin, rng)
         minutes = history_hours * 60
-        spot, linear = fair_paths(fair, minutes)
+        swept = sweep_vol(listings[0], events_per_s * len(listings))
+        spot, linear = fair_paths(fair, minutes, swept, rng)
         open_minute_ms = self.now_ns // (MINUTE_MS * _MS) * MINUTE_MS
         self._plan(self.now_ns, _FAIR_STEP_NS, lambda at_ns: _stepped(fair, at_ns))
         for listing in listings:
@@ -150,7 +164,7 @@ class Market:
                 listing,
                 linear if listing.category == "linear" else spot,
                 open_minute_ms - minutes * MINUTE_MS,
-                events_per_s * 60 * TRADE_SHARE * listing.lots_for(listing.coin.trade_usdt),
+                60 * taker_lots_per_s(listing, events_per_s),
                 rng,
             )
             candles = Candles(history, keep=minutes)

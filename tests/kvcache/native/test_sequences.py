@@ -10,6 +10,7 @@ import torch
 
 from bot.kvcache import CacheError, KVCacheManager, OutOfBlocks
 from bot.kvcache.layout import Layout
+from bot.model.checkpoint import CheckpointError
 from bot.model.native import NativeDecoder
 from tests.kvcache.native.builders import (
     FEATURES,
@@ -164,7 +165,7 @@ def test_an_evicted_sequence_says_so() -> None:
 def test_a_weight_that_is_no_number_is_refused() -> None:
     of = model()
     of.blocks[1].up[3, 4] = float("nan")
-    with pytest.raises(ValueError, match=r"weight blocks.1.up has values that are no number"):
+    with pytest.raises(CheckpointError, match=r"weight blocks.1.up has values that are no number"):
         decoder(of)
 
 

@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from decimal import Decimal
 
 import pytest
@@ -21,11 +22,12 @@ from bot.venue.emulator.candles import (
     interval_end,
     interval_start,
 )
+from bot.venue.emulator.fair import FairValue
 from bot.venue.emulator.feed import LiveFeed
 from bot.venue.emulator.flow import REACH
 from bot.venue.emulator.funding import INTERVAL_MS, Settlement, rate_of
 from bot.venue.emulator.listing import VenueError, fixed, listing_of, listings_of, plain
-from bot.venue.emulator.market import Market
+from bot.venue.emulator.market import Market, generator
 
 START_NS = 1_786_310_817_003_000_000
 SECOND = 1_000_000_000
@@ -258,6 +260,37 @@ def test_number_texts_are_exact(value, scale):
 def test_a_bad_symbol_is_refused_by_name(symbols, words):
     with pytest.raises(VenueError, match=words):
         listings_of(symbols)
+
+
+@pytest.mark.parametrize(("hours", "rate"), [(0, 40.0), (1, 0.0), (1, -3.0)])
+def test_a_market_without_history_or_events_is_refused(hours, rate):
+    with pytest.raises(VenueError, match=r"history_hours = 0|events_per_s = "):
+        a_market(hours=hours, rate=rate)
+
+
+def test_history_trades_about_as_much_as_the_market_that_follows():
+    market = a_market("linear:BTCUSDT", "linear:ETHUSDT", hours=3)
+    market.advance(START_NS + 1200 * SECOND)
+    for symbol in market.symbols.values():
+        lots = [bar.lots for bar in symbol.candles.minutes]
+        before, after = sum(lots[:180]) / 180, sum(lots[181:-1]) / len(lots[181:-1])
+        assert 0.5 < before / after < 2.0
+
+
+def test_sweeps_go_further_than_other_takers_and_teach_the_fair_value():
+    market = a_market("linear:BTCUSDT", seed=2)
+    (symbol,) = market.symbols.values()
+    market.advance(START_NS + 300 * SECOND)
+    spans = defaultdict(list)
+    for trade in symbol.trades:
+        spans[trade.seq].append(trade.price)
+    widths = sorted(max(prices) - min(prices) for prices in spans.values())
+    assert widths[len(widths) // 2] <= 2
+    assert widths[-1] > 25
+    fair = FairValue(symbol.listing.coin, generator(1, "x"))
+    before = fair.spot
+    fair.learn(1.01)
+    assert 1.004 < fair.spot / before < 1.006
 
 
 @given(st.from_regex(r"[A-Z]{2,8}", fullmatch=True), st.sampled_from(["linear", "spot"]))
