@@ -55,7 +55,17 @@ setup(
             [f"{NATIVE}/{name}.c" for name in ("module", "step", "team", "plain", "avx2", "vnni")],
             depends=[
                 f"{NATIVE}/{name}.h"
-                for name in ("decode", "lanes", "rows", "products", "int8_any", "attention")
+                for name in (
+                    "decode",
+                    "lanes",
+                    "rows",
+                    "products",
+                    "int8_any",
+                    "window",
+                    "attend_int8",
+                    "attend_float",
+                    "attend",
+                )
             ],
             extra_compile_args=COMPILE_ARGS,
             extra_link_args=["-pthread"],

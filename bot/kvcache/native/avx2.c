@@ -47,7 +47,7 @@ INLINE void int8_tile(const Matrix *m, int tile, const Activations *x, int row, 
     __m256i sums[2][VECTORS];
     for (int r = 0; r < row_count; r++)
         for (int i = 0; i < VECTORS; i++) sums[r][i] = _mm256_setzero_si256();
-    for (int at = 0; at < quads; at++, w += TILE * 4) {
+    _Pragma("GCC unroll 4") for (int at = 0; at < quads; at++, w += TILE * 4) {
         _mm_prefetch(w + PREFETCH_BYTES, _MM_HINT_T0);
         _mm_prefetch(w + PREFETCH_BYTES + 64, _MM_HINT_T0);
         for (int r = 0; r < row_count; r++) {
@@ -58,12 +58,13 @@ INLINE void int8_tile(const Matrix *m, int tile, const Activations *x, int row, 
                     _mm256_add_epi32(sums[r][i], dot4(magnitudes, a, load32(w + 32 * i)));
         }
     }
-    for (int r = 0; r < row_count; r++)
+    for (int r = 0; r < row_count; r++) {
+        v8f y[VECTORS];
         for (int i = 0; i < VECTORS; i++)
-            finish_vector(out + (size_t)(row + r) * stride + tile * TILE + 8 * i,
-                          to_float((v8i)sums[r][i]) *
-                              (load8(m->scales + tile * TILE + 8 * i) * splat(x->scales[row + r])),
-                          epilogue);
+            y[i] = to_float((v8i)sums[r][i]) *
+                   (load8(m->scales + tile * TILE + 8 * i) * splat(x->scales[row + r]));
+        finish_tile(out + (size_t)(row + r) * stride + tile * TILE, y, epilogue);
+    }
 }
 
 static TARGET void multiply_int8(const Matrix *m, int first, int last, const Activations *x,
@@ -158,7 +159,10 @@ INLINE void mix_group_int8(const int8_t *v, const int16_t *weights, int dim, flo
     }
 }
 
-#include "attention.h"
+#include "window.h"
+#include "attend_int8.h"
+#include "attend_float.h"
+#include "attend.h"
 
 static TARGET uint64_t read_bytes(const char *bytes, size_t count) {
     __m256i sums[8];

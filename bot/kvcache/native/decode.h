@@ -73,20 +73,31 @@ typedef struct {
     int stride;
 } Activations;
 
+typedef float HeadRow[MAX_HEAD_DIM + 8];
+
+/* A query head as codes, with what the instruction set reads beside them. */
+typedef struct {
+    int8_t codes[MAX_HEAD_DIM + 64];
+    uint8_t mates[MAX_HEAD_DIM + 64];
+    float scale;
+} Query;
+
 /* What a thread works in; nobody else touches it. */
 typedef struct {
     Activations own;
+    HeadRow *keys, *queries; /* [kv_heads], [heads] */
+    Query *codes;            /* [heads] */
     float *scores;     /* [MAX_GROUPED][span] */
     int16_t *weights;  /* [MAX_GROUPED][span] */
     float *steps;      /* [MAX_GROUPED][span / GROUP] */
     int64_t span;
 } Workspace;
 
-/* One key head's part of a step's input and output. */
+/* A layer's attention: where it comes from and goes to. */
 typedef struct {
     const Model *model;
     const Layer *layer;
-    int layer_index, kv_head;
+    int layer_index;
     const float *qkv;  /* [rows][qkv_stride] */
     float *attended;   /* [rows][attended_stride] */
     const float *cos, *sin; /* [rows][head_dim / 2] */
@@ -104,8 +115,8 @@ typedef struct {
     void (*normalize)(const float *x, const float *weight, int n, float *out);
     /* symmetric codes of one row; n is padded with zeros to a multiple of 16 */
     void (*quantize)(const float *x, int n, int8_t *codes, uint8_t *mates, float *scale);
-    /* append a span's keys and values of one head, then attend with its query heads */
-    void (*attend)(const AttentionInput *, const Span *, Workspace *);
+    /* append a span's keys and values of key heads [first, last), then attend with their queries */
+    void (*attend)(const AttentionInput *, const Span *, int first, int last, Workspace *);
     uint64_t (*read)(const char *bytes, size_t count);
 } Kernels;
 

@@ -164,11 +164,17 @@ INLINE v8f exp2_8(v8f x) {
     return x;
 }
 
-/* x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of GELU. */
-INLINE v8f gelu8(v8f x) {
-    const v8f u = splat(0.79788456080286536f) * (x + (splat(0.044715f) * x) * (x * x));
-    const v8f power = min8(splat(-2.0f * LOG2_E) * u, splat(127.0f));
-    return x / (splat(1.0f) + exp2_8(power));
+/* x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of GELU, as in exp2_of. */
+INLINE void gelu_of(v8f *x, const int count) {
+    v8f power[8];
+    for (int i = 0; i < count; i++) {
+        const v8f u =
+            splat(0.79788456080286536f) * (x[i] + (splat(0.044715f) * x[i]) * (x[i] * x[i]));
+        power[i] = min8(splat(-2.0f * LOG2_E) * u, splat(127.0f));
+        KEEP(power[i]);
+    }
+    exp2_of(power, count);
+    for (int i = 0; i < count; i++) x[i] = x[i] / (splat(1.0f) + power[i]);
 }
 
 INLINE float half_to_float(uint16_t half) {

@@ -29,12 +29,11 @@ static void multiply_int8(const Matrix *m, int first, int last, const Activation
                 for (int n = 0; n < TILE; n++)
                     for (int i = 0; i < 4; i++)
                         sums[n] += w[(quad * TILE + n) * 4 + i] * codes[quad * 4 + i];
-            const v8f scale = splat(x->scales[row]);
-            for (int n = 0; n < TILE; n += 8)
-                finish_vector(out + (size_t)row * stride + tile * TILE + n,
-                              to_float(load8_int(sums + n)) *
-                                  (load8(m->scales + tile * TILE + n) * scale),
-                              epilogue);
+            v8f y[VECTORS];
+            for (int i = 0; i < VECTORS; i++)
+                y[i] = to_float(load8_int(sums + 8 * i)) *
+                       (load8(m->scales + tile * TILE + 8 * i) * splat(x->scales[row]));
+            finish_tile(out + (size_t)row * stride + tile * TILE, y, epilogue);
         }
     }
 }
@@ -48,7 +47,10 @@ INLINE void mix_group_int8(const int8_t *v, const int16_t *weights, int dim, flo
     any_mix_int8(v, weights, dim, step, sums);
 }
 
-#include "attention.h"
+#include "window.h"
+#include "attend_int8.h"
+#include "attend_float.h"
+#include "attend.h"
 
 static uint64_t read_bytes(const char *bytes, size_t count) {
     uint64_t sum[4] = {0};

@@ -1,14 +1,14 @@
-/* The epilogue of a product, and the float product. An output sums its even and its odd columns
+/* The epilogue of a product (its sums are given up), and the float product. An output sums its even and its odd columns
  * apart, each in order, so that no tiling and no batch changes a bit. */
 
 #define VECTORS (TILE / 8)
 
-INLINE void finish_vector(float *out, v8f x, int epilogue) {
-    if (epilogue == ADD)
-        x += load8(out);
-    else if (epilogue == GELU)
-        x = gelu8(x);
-    store8(out, x);
+INLINE void finish_tile(float *out, v8f x[VECTORS], int epilogue) {
+    if (epilogue == GELU) gelu_of(x, VECTORS);
+    for (int i = 0; i < VECTORS; i++) {
+        if (epilogue == ADD) x[i] += load8(out + 8 * i);
+        store8(out + 8 * i, x[i]);
+    }
 }
 
 /* One column of a tile times one number. */
@@ -27,7 +27,8 @@ INLINE void float_tile(const float *w, int cols, const float *x, float *out, int
         float_column(odd, w + TILE, x[col + 1]);
     }
     if (col < cols) float_column(even, w, x[col]);
-    for (int i = 0; i < VECTORS; i++) finish_vector(out + 8 * i, even[i] + odd[i], epilogue);
+    for (int i = 0; i < VECTORS; i++) even[i] += odd[i];
+    finish_tile(out, even, epilogue);
 }
 
 static TARGET void multiply_float(const Matrix *m, int first, int last, const Activations *x,

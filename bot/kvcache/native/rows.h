@@ -64,10 +64,3 @@ INLINE void rotate(float *x, const float *cos, const float *sin, int n) {
         store_part(x + half + i, high * c + low * s, part);
     }
 }
-
-/* A query head as codes. */
-typedef struct {
-    int8_t codes[MAX_HEAD_DIM + 64];
-    uint8_t mates[MAX_HEAD_DIM + 64];
-    float scale;
-} Query;

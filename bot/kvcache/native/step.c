@@ -66,10 +66,14 @@ static void drop_activations(Activations *a) {
 static int make_workspace(Decoder *d, Workspace *w, int64_t span) {
     const size_t grouped = (size_t)(d->model.shape.heads / d->model.shape.kv_heads);
     w->span = (span + 3 * GROUP) / GROUP * GROUP;
+    w->keys = rows_of((size_t)d->model.shape.kv_heads, sizeof(HeadRow));
+    w->queries = rows_of((size_t)d->model.shape.heads, sizeof(HeadRow));
+    w->codes = rows_of((size_t)d->model.shape.heads, sizeof(Query));
     w->scores = rows_of(grouped * w->span, sizeof(float));
     w->weights = rows_of(grouped * w->span, sizeof(int16_t));
     w->steps = rows_of(grouped * w->span / GROUP, sizeof(float));
-    return make_activations(&w->own, 1, widest(d)) && w->scores && w->weights && w->steps;
+    return make_activations(&w->own, 1, widest(d)) && w->keys && w->queries && w->codes &&
+           w->scores && w->weights && w->steps;
 }
 
 static int allocate(Decoder *d, int64_t span) {
@@ -116,6 +120,9 @@ void decoder_destroy(Decoder *d) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) free(rows[i]);
     for (int i = 0; d->work && i < d->threads; i++) {
         drop_activations(&d->work[i].own);
+        free(d->work[i].keys);
+        free(d->work[i].queries);
+        free(d->work[i].codes);
         free(d->work[i].scores);
         free(d->work[i].weights);
         free(d->work[i].steps);
@@ -203,21 +210,26 @@ static Activations activations(Decoder *d, int member, const float *rows, int st
     return a;
 }
 
-static void attend_units(Decoder *d, int member, int layer) {
-    const int heads = d->model.shape.kv_heads, units = d->spans_count * heads;
-    AttentionInput in = {
+static void attend_layer(Decoder *d, int member, int layer) {
+    const int heads = d->model.shape.kv_heads;
+    const AttentionInput in = {
         .model = &d->model, .layer = &d->model.layers[layer], .layer_index = layer,
         .qkv = d->qkv_rows, .attended = d->attended_rows, .cos = d->cos, .sin = d->sin,
         .qkv_stride = d->qkv, .attended_stride = d->attended,
     };
-    /* one sequence: the same heads on the same core each step; several: whoever is free */
-    const int dealt = d->spans_count == 1;
-    int unit = dealt ? units * member / d->threads : atomic_fetch_add(&d->next_unit[layer], 1);
-    const int end = dealt ? units * (member + 1) / d->threads : units;
-    while (unit < end) {
-        in.kv_head = unit % heads;
-        d->kernels->attend(&in, &d->spans[unit / heads], &d->work[member]);
-        unit = dealt ? unit + 1 : atomic_fetch_add(&d->next_unit[layer], 1);
+    if (d->spans_count == 1) { /* the same heads on the same core each step */
+        d->kernels->attend(&in, &d->spans[0], heads * member / d->threads,
+                           heads * (member + 1) / d->threads, &d->work[member]);
+        return;
+    }
+    /* whoever is free takes the next sequence, or its next head where sequences are few */
+    const int pieces = d->spans_count >= 4 * d->threads ? 1 : heads;
+    for (;;) {
+        const int unit = atomic_fetch_add(&d->next_unit[layer], 1);
+        if (unit >= d->spans_count * pieces) return;
+        const int piece = unit % pieces;
+        d->kernels->attend(&in, &d->spans[unit / pieces], heads * piece / pieces,
+                           heads * (piece + 1) / pieces, &d->work[member]);
     }
 }
 
@@ -227,7 +239,7 @@ static void block_phases(Decoder *d, int member, int layer) {
     Activations a = activations(d, member, d->h, d->width, s->width, l->attention_norm, &l->qkv);
     multiply(d, member, &l->qkv, &a, d->qkv_rows, d->qkv, STORE);
     team_wait(d->team);
-    attend_units(d, member, layer);
+    attend_layer(d, member, layer);
     team_wait(d->team);
     a = activations(d, member, d->attended_rows, d->attended, s->heads * s->head_dim, NULL, &l->out);
     multiply(d, member, &l->out, &a, d->h, d->width, ADD);

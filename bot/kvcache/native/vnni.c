@@ -38,7 +38,7 @@ INLINE void int8_tile(const Matrix *m, int tile, const Activations *x, int row, 
     const uint8_t *mates = x->mates + (size_t)row * x->stride;
     __m512i sums[4][2];
     for (int r = 0; r < row_count; r++) sums[r][0] = sums[r][1] = _mm512_setzero_si512();
-    for (int at = 0; at < quads; at++, w += TILE * 4) {
+    _Pragma("GCC unroll 4") for (int at = 0; at < quads; at++, w += TILE * 4) {
         _mm_prefetch(w + PREFETCH_BYTES, _MM_HINT_T0);
         _mm_prefetch(w + PREFETCH_BYTES + 64, _MM_HINT_T0);
         for (int r = 0; r < row_count; r++) {
@@ -47,18 +47,19 @@ INLINE void int8_tile(const Matrix *m, int tile, const Activations *x, int row, 
             sums[r][1] = _mm512_dpbusd_epi32(sums[r][1], a, load64(w + 64));
         }
     }
-    for (int r = 0; r < row_count; r++)
+    for (int r = 0; r < row_count; r++) {
+        v8f y[VECTORS];
         for (int i = 0; i < 2; i++) {
             const int n = tile * TILE + 16 * i;
             const __m512i offset = _mm512_slli_epi32(load64(m->sums + n), 7);
             const __m512i sum = _mm512_sub_epi32(sums[r][i], offset);
             const v8f scale = splat(x->scales[row + r]);
-            float *to = out + (size_t)(row + r) * stride + n;
-            finish_vector(to, to_float((v8i)_mm512_castsi512_si256(sum)) *
-                                  (load8(m->scales + n) * scale), epilogue);
-            finish_vector(to + 8, to_float((v8i)_mm512_extracti64x4_epi64(sum, 1)) *
-                                      (load8(m->scales + n + 8) * scale), epilogue);
+            y[2 * i] = to_float((v8i)_mm512_castsi512_si256(sum)) * (load8(m->scales + n) * scale);
+            y[2 * i + 1] = to_float((v8i)_mm512_extracti64x4_epi64(sum, 1)) *
+                           (load8(m->scales + n + 8) * scale);
         }
+        finish_tile(out + (size_t)(row + r) * stride + tile * TILE, y, epilogue);
+    }
 }
 
 static TARGET void multiply_int8(const Matrix *m, int first, int last, const Activations *x,
@@ -176,7 +177,10 @@ INLINE void mix_group_int8(const int8_t *v, const int16_t *weights, int dim, flo
     }
 }
 
-#include "attention.h"
+#include "window.h"
+#include "attend_int8.h"
+#include "attend_float.h"
+#include "attend.h"
 
 static TARGET uint64_t read_bytes(const char *bytes, size_t count) {
     __m512i sums[8];
