@@ -1,12 +1,18 @@
-"""What pyproject.toml cannot say: two top-level things travel inside the package."""
+"""What pyproject.toml cannot say: resources that travel inside the package, and an extension
+without which the package works too, only slower."""
 
 import shutil
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+NATIVE = "bot/kvcache/native"
+# plain, AVX2 and VNNI code lie in one binary and are chosen at run time. No fused multiply-adds:
+# every instruction set gives the same bits
+COMPILE_ARGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-Wno-psabi", "-fvisibility=hidden"]
 
 
 class BuildWithResources(build_py):
@@ -26,4 +32,44 @@ class BuildWithResources(build_py):
         )
 
 
-setup(cmdclass={"build_py": BuildWithResources})
+class BuildOptional(build_ext):
+    """Says what a failed build means; `optional` lets the installation go on."""
+
+    def run(self) -> None:
+        super().run()
+        missing = [
+            e.name for e in self.extensions if not Path(self.get_ext_fullpath(e.name)).exists()
+        ]
+        if missing:
+            self.warn(
+                f"{', '.join(missing)} was not built (is there a C compiler?): models decode "
+                "in torch, which gives the same answers several times slower"
+            )
+
+
+setup(
+    cmdclass={"build_py": BuildWithResources, "build_ext": BuildOptional},
+    ext_modules=[
+        Extension(
+            "bot.kvcache.native._decode",
+            [f"{NATIVE}/{name}.c" for name in ("module", "step", "team", "plain", "avx2", "vnni")],
+            depends=[
+                f"{NATIVE}/{name}.h"
+                for name in (
+                    "decode",
+                    "lanes",
+                    "rows",
+                    "products",
+                    "int8_any",
+                    "window",
+                    "attend_int8",
+                    "attend_float",
+                    "attend",
+                )
+            ],
+            extra_compile_args=COMPILE_ARGS,
+            extra_link_args=["-pthread"],
+            optional=True,
+        )
+    ],
+)

@@ -137,7 +137,9 @@ class Model(Section):
 
 
 class Models(Section):
-    threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, le=256)
+    decode: Literal["auto", "native", "torch"] = "auto"
+    weight_dtype: Literal["float32", "int8"] = "float32"
     inbox: int = Field(10_000, ge=100)
     cache: Cache = Cache()
     predictor: Model = Model()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bot.config import ConfigError, Model, Settings
 from bot.core.events import Prediction
 from bot.kvcache import KVCacheManager, OutOfBlocks
+from bot.kvcache.native import NativeUnavailable
 from bot.model import (
     ANALYZER,
     BOOK_TOKENS,
@@ -14,11 +15,13 @@ from bot.model import (
     PREDICTOR,
     Checkpoint,
     CheckpointError,
+    Execution,
     Forecaster,
     RealTimePricePredictor,
     StreamingOrderBookAnalyzer,
     Worker,
     analyzer_config,
+    execution,
     load,
     predictor_config,
     seeded,
@@ -64,8 +67,8 @@ def forecasters(
 ) -> tuple[dict[tuple[str, str], Forecaster], KVCacheManager]:
     """A forecaster per (model's name, symbol), all over one cache budget.
 
-    Raises ConfigError where the budget is too small or the cache's settings do not go together,
-    CheckpointError for a model that reads something else.
+    Raises ConfigError where the budget is too small, the cache's settings do not go together or
+    `models.decode: native` cannot be had, CheckpointError for a model that reads something else.
     """
     cache = settings.models.cache
     caches = KVCacheManager(round(cache.budget_mb * _MIB), when_full=cache.when_full)
@@ -75,12 +78,15 @@ def forecasters(
         raise ConfigError(f"models.cache.budget_mb: {error}") from error
     except ValueError as error:
         raise ConfigError(f"models.cache: {error}") from error
+    except NativeUnavailable as error:
+        raise ConfigError(f"models.decode: {error}") from error
 
 
 def _forecasters(
     settings: Settings, models: dict[str, Checkpoint], caches: KVCacheManager
 ) -> dict[tuple[str, str], Forecaster]:
     cache = settings.models.cache
+    executions = {role: _execution(settings, model) for role, model in models.items()}
     made: dict[tuple[str, str], Forecaster] = {}
     for symbol in settings.symbols:
         if PREDICTOR in models:
@@ -93,6 +99,7 @@ def _forecasters(
                 kv_cache_dtype=cache.kv_cache_dtype,
                 retention=cache.retention,
                 retain=cache.retain,
+                execution=executions[PREDICTOR],
             )
         if ANALYZER in models:
             made[models[ANALYZER].card.name, symbol] = StreamingOrderBookAnalyzer(
@@ -105,8 +112,28 @@ def _forecasters(
                 kv_cache_dtype=cache.kv_cache_dtype,
                 retention=cache.retention,
                 retain=cache.retain,
+                execution=executions[ANALYZER],
             )
     return made
+
+
+def _execution(settings: Settings, checkpoint: Checkpoint) -> Execution:
+    models, cache = settings.models, settings.models.cache
+    spec = checkpoint.card.config.cache_spec(
+        cache.kind,
+        block_size=cache.block_size,
+        kv_cache_dtype=cache.kv_cache_dtype,
+        retention=cache.retention,
+        retain=cache.retain,
+        model=checkpoint.card.weights_sha256,
+    )
+    return execution(
+        checkpoint.model,
+        spec,
+        decode=models.decode,
+        weight_dtype=models.weight_dtype,
+        threads=models.threads,
+    )
 
 
 def worker(

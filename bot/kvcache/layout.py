@@ -171,6 +171,11 @@ class Layout:
         """Bytes of one token over all layers: codes and scales, alignment included."""
         return self.block_bytes / self.spec.block_tokens
 
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Bytes from a block's start to each of its four sections."""
+        return tuple(offset for offset, _, _ in self._sections)
+
     def views(self, storage: Tensor) -> Views:
         """Typed views of a pool's ``storage`` [slabs, per_slab, block_bytes]; writing to them
         writes the blocks. One row number a block makes a gather one ``index_select``."""

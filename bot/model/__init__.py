@@ -6,6 +6,7 @@ Importing it loads torch; a verb that needs no model does not import it.
 from bot.model.analyzer import ANALYZER, StreamingOrderBookAnalyzer, analyzer_config
 from bot.model.benchmark import benchmark_kv_cache
 from bot.model.checkpoint import Card, Checkpoint, CheckpointError, load, save, seeded
+from bot.model.execution import Execution, execution
 from bot.model.forecast import Forecaster, deviation
 from bot.model.predictor import PREDICTOR, RealTimePricePredictor, predictor_config
 from bot.model.tokens import BOOK_TOKENS, CANDLE_TOKENS
@@ -20,6 +21,7 @@ __all__ = [
     "Card",
     "Checkpoint",
     "CheckpointError",
+    "Execution",
     "Forecaster",
     "KVCacheTrader",
     "RealTimePricePredictor",
@@ -29,6 +31,7 @@ __all__ = [
     "analyzer_config",
     "benchmark_kv_cache",
     "deviation",
+    "execution",
     "load",
     "predictor_config",
     "save",

@@ -7,6 +7,7 @@ from typing import ClassVar
 from bot.core.events import BookUpdate, Event, FeedDown, Prediction, Trade
 from bot.kvcache import KVCacheManager
 from bot.model.checkpoint import Checkpoint
+from bot.model.execution import Execution
 from bot.model.forecast import TokenStream, require
 from bot.model.tokens import BOOK_FEATURES, BOOK_TOKENS, BookTokens
 from bot.model.transformer import TransformerConfig
@@ -42,6 +43,7 @@ class StreamingOrderBookAnalyzer:
         kind: str = "paged",
         retention: str = "",
         retain: int = 0,
+        execution: Execution | None = None,
     ) -> None:
         require(checkpoint.card, tokens=BOOK_TOKENS, features=BOOK_FEATURES)
         self.symbol = symbol
@@ -55,6 +57,7 @@ class StreamingOrderBookAnalyzer:
             kind=kind,
             retention=retention,
             retain=retain,
+            execution=execution,
         )
         self._ready = False
         self._read = (0, 0)  # position, ts

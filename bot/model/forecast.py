@@ -14,6 +14,7 @@ from torch import Tensor
 from bot.core.events import Event, Horizon, Prediction
 from bot.kvcache import KVCacheManager
 from bot.model.checkpoint import Card, Checkpoint, CheckpointError
+from bot.model.execution import Execution
 from bot.model.tokens import Token
 from bot.model.transformer import STEP_TOKENS, CausalTransformer, TransformerConfig
 
@@ -51,11 +52,12 @@ class TokenStream:
     The inputs kept are all that an output can depend on (``config.reach`` and the sinks), so a
     rebuild after an eviction is exact. When more than that waits, the older tokens cannot matter
     and are skipped. Only a selective cache cannot be rebuilt as it was: its predictions then say
-    ``rebuilt`` until the tokens lost are out of reach.
+    ``rebuilt`` until the tokens lost are out of reach. ``execution`` steps the model in torch's
+    place.
     """
 
-    __slots__ = ("_cache", "_checkpoint", "_first", "_history", "_pending", "_since_hole",
-                 "symbol", "tokens")  # fmt: skip
+    __slots__ = ("_cache", "_checkpoint", "_execution", "_first", "_history", "_pending",
+                 "_since_hole", "symbol", "tokens")  # fmt: skip
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class TokenStream:
         kind: str = "paged",
         retention: str = "",
         retain: int = 0,
+        execution: Execution | None = None,
     ) -> None:
         config = checkpoint.card.config
         spec = config.cache_spec(
@@ -80,6 +83,7 @@ class TokenStream:
         )
         self.symbol = symbol
         self._checkpoint = checkpoint
+        self._execution: Execution = execution or checkpoint.model
         self._cache = caches.open(f"{checkpoint.card.name}/{symbol}", spec, step_tokens=STEP_TOKENS)
         self._history = np.zeros((config.reach, config.features), dtype=np.float32)  # a ring
         self._first = np.zeros((config.sink_tokens, config.features), dtype=np.float32)
@@ -129,7 +133,7 @@ class TokenStream:
             if self._cache.evicted or self._pending > len(self._history):
                 heads = self._rebuild()[-1]
             else:
-                heads = self._checkpoint.model.step(self._inputs(self._pending), self._cache)[-1]
+                heads = self._execution.step(self._inputs(self._pending), self._cache)[-1]
         self._pending = 0
         if not torch.isfinite(heads).all():
             name = self._checkpoint.card.name
@@ -143,7 +147,7 @@ class TokenStream:
 
     def _rebuild(self) -> Tensor:
         """Raw heads after appending what is kept to an empty sequence."""
-        model, cache, sinks = self._checkpoint.model, self._cache, len(self._first)
+        model, cache, sinks = self._execution, self._cache, len(self._first)
         if cache.spec.retention:
             self.hole()
         recent = self._inputs(min(self.tokens, len(self._history)))

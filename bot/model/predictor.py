@@ -8,6 +8,7 @@ from typing import ClassVar
 from bot.core.events import Candle, Event, FundingRate, Prediction, Ticker
 from bot.kvcache import KVCacheManager
 from bot.model.checkpoint import Checkpoint
+from bot.model.execution import Execution
 from bot.model.forecast import TokenStream, require
 from bot.model.tokens import CANDLE_FEATURES, CANDLE_TOKENS, CandleTokens, interval_ns
 from bot.model.transformer import TransformerConfig
@@ -49,6 +50,7 @@ class RealTimePricePredictor:
         kind: str = "paged",
         retention: str = "",
         retain: int = 0,
+        execution: Execution | None = None,
     ) -> None:
         require(checkpoint.card, tokens=CANDLE_TOKENS, features=CANDLE_FEATURES)
         self.symbol = symbol
@@ -63,6 +65,7 @@ class RealTimePricePredictor:
             kind=kind,
             retention=retention,
             retain=retain,
+            execution=execution,
         )
         self._ready = False
         self._read = (0, 0)  # position, ts

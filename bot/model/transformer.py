@@ -149,7 +149,7 @@ class CausalTransformer(nn.Module):
         self.final_norm = nn.Parameter(torch.ones(config.width))
         self.head = nn.Parameter(torch.empty(outputs, config.width))
         self.head_bias = nn.Parameter(torch.zeros(outputs))
-        self._turns = frequencies(config.head_dim, config.rope_base)
+        self.turns = frequencies(config.head_dim, config.rope_base)
 
     def forward(
         self,
@@ -166,9 +166,9 @@ class CausalTransformer(nn.Module):
         ``through_values`` to the values in its place. ``visible`` [T, T] replaces the band.
         """
         tokens, sinks = x.shape[-2], self.config.sink_tokens
-        cos, sin = phases(self._turns, first_position, tokens, x.dtype)
+        cos, sin = phases(self.turns, first_position, tokens, x.dtype)
         farthest = sinks + self.config.window - 1
-        nearer = phases_at(self._turns, [min(farthest - t, 0) for t in range(tokens)], x.dtype)
+        nearer = phases_at(self.turns, [min(farthest - t, 0) for t in range(tokens)], x.dtype)
         index = torch.arange(tokens)
         age = index.unsqueeze(1) - index
         hidden = (age < 0) | ((age >= self.config.window) & (index >= sinks))
@@ -222,7 +222,7 @@ class CausalTransformer(nn.Module):
 
     def _step(self, x: Tensor, cache: WindowCache) -> Tensor:
         positions = range(cache.position, cache.position + x.shape[0])
-        rope = phases_at(self._turns, positions, x.dtype)
+        rope = phases_at(self.turns, positions, x.dtype)
         nearer = self._nearer([cache], x.shape[0], x.dtype)
         cache.tag(x)
         x = functional.linear(x, self.embed, self.embed_bias)
@@ -235,7 +235,7 @@ class CausalTransformer(nn.Module):
 
     def _decode(self, x: Tensor, caches: Sequence[WindowCache]) -> Tensor:
         rows = len(caches)
-        rope = phases_at(self._turns, [cache.position for cache in caches], x.dtype)
+        rope = phases_at(self.turns, [cache.position for cache in caches], x.dtype)
         rope = (_padded(rope[0]), _padded(rope[1]))
         nearer = self._nearer(caches, 1, x.dtype)
         for cache, row in zip(caches, torch.split(x, 1), strict=True):
@@ -264,7 +264,7 @@ class CausalTransformer(nn.Module):
         for cache in caches:
             targets = cache.sink_positions(tokens)
             turns += [target - cache.position - i for i, target in enumerate(targets)]
-        return phases_at(self._turns, turns, dtype)
+        return phases_at(self.turns, turns, dtype)
 
     def _heads(self, x: Tensor) -> Tensor:
         return functional.linear(_norm(x, self.final_norm), self.head, self.head_bias)
