@@ -311,14 +311,16 @@ def _masked_attention(q: Tensor, k: Tensor, v: Tensor, sink: Tensor, hidden: Ten
     """Attention [..., T, H, D] with the learned sink as a key and value of zero, whose score of 0
     the mask lifts to the head's logit: torch's fused kernel, at half the time of plain products."""
     nothing = k.new_zeros(*k.shape[:-3], 1, *k.shape[-2:])
-    keys, values = (torch.cat((x, nothing), dim=-3).transpose(-3, -2) for x in (k, v))
+    keys, values = (torch.cat((x, nothing), dim=-3) for x in (k, v))
     band = torch.zeros_like(hidden, dtype=q.dtype).masked_fill(hidden, -torch.inf)
     column = sink[:, None, None].expand(-1, q.shape[-3], 1)
     mask = torch.cat((band.expand(len(sink), -1, -1), column), dim=-1)
+    # with fewer than four dimensions, of the mask too, torch falls back to plain products
+    q4, k4, v4 = (x.reshape(-1, *x.shape[-3:]).transpose(1, 2) for x in (q, keys, values))
     out = functional.scaled_dot_product_attention(
-        q.transpose(-3, -2), keys, values, attn_mask=mask, enable_gqa=True
+        q4, k4, v4, attn_mask=mask.unsqueeze(0), enable_gqa=True
     )
-    return out.transpose(-3, -2)
+    return out.transpose(1, 2).reshape(q.shape)
 
 
 def _sink_token_attention(

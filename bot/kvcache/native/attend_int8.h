@@ -50,9 +50,9 @@ INLINE void weigh_groups(const float *scores, const uint16_t *scales, float peak
     for (int i = 0; i < groups; i++) most[i] = largest_everywhere(max8(x[2 * i], x[2 * i + 1]));
     for (int i = 0; i < groups; i++) {
         const v8i exponent = (v8i)most[i] & splat_int(0x7f800000);
-        const v8i usable = exponent > splat_int((127 - 100) << 23);
-        inverse[i] = (splat_int((254 + WEIGHT_BITS - 1) << 23) - exponent) & usable;
-        steps[i] = ((v8f)((exponent - splat_int((WEIGHT_BITS - 1) << 23)) & usable))[0];
+        const v8i usable = exponent > exponent_of(127 - 100);
+        inverse[i] = ((exponent_of(254) - exponent) & usable) + exponent_of(WEIGHT_BITS - 1);
+        steps[i] = ((v8f)((exponent - exponent_of(WEIGHT_BITS - 1)) & usable))[0];
     }
     for (int i = 0; i < 2 * groups; i++) x[i] = round8(x[i] * (v8f)inverse[i / 2]);
     for (int i = 0; i < groups; i++) store16_weights(weights + GROUP * i, x[2 * i], x[2 * i + 1]);

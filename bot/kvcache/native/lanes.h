@@ -23,6 +23,9 @@ typedef int32_t v8i __attribute__((vector_size(32)));
 INLINE v8f splat(float x) { return (v8f){x, x, x, x, x, x, x, x}; }
 INLINE v8i splat_int(int32_t x) { return (v8i){x, x, x, x, x, x, x, x}; }
 
+/* A float's exponent field. */
+INLINE v8i exponent_of(int32_t biased) { return splat_int(biased << 23); }
+
 INLINE v8f load8(const float *p) {
     v8f x;
     memcpy(&x, p, sizeof x);
