@@ -105,11 +105,11 @@ class Engine:
         orders = self.exchange.orders_of(event.symbol)
         if orders is not None and (orders.pending or orders.listing.next_funding_ns):
             self.exchange.advance(orders, event.exchange_ts, event.ts, facts)
-        if type(event) is BookUpdate:
+        if isinstance(event, BookUpdate):
             self.market.apply_book(event)
             if orders is not None:
                 self.exchange.match_book(orders, event, facts)
-        elif type(event) is Trade:
+        else:
             self.market.apply_trade(event)
             if orders is not None:
                 self.exchange.match_trade(orders, event, facts)

@@ -97,9 +97,7 @@ class Matcher:
     def _update_queues(
         self, side: list[Resting], book: Book, levels: dict[E12, E12], event: BookUpdate
     ) -> None:
-        power, seq = self._policy.queue_power, event.seq
-        # What went before a snapshot is not known well enough to spread.
-        queue: QueuePolicy = "conservative" if event.snapshot else self._policy.queue
+        policy = self._policy
         for resting in side:
             displayed = levels.get(resting.price)
             if displayed is None:
@@ -107,7 +105,9 @@ class Matcher:
                 if displayed is None:
                     continue
             if displayed != resting.displayed or resting.traded or resting.ahead is None:
-                after_book(resting, displayed, seq, queue, power)
+                # What went before a snapshot is not known well enough to spread.
+                queue: QueuePolicy = "conservative" if event.snapshot else policy.queue
+                after_book(resting, displayed, event.seq, queue, policy.queue_power)
 
     def take(self, orders: SymbolOrders, resting: Resting, ts: int, facts: list[Fact]) -> None:
         """Walk the other side, best price first, through what is available."""

@@ -51,10 +51,11 @@ class SymbolOrders:
 
     def offers(self, side: Side, limit: E12) -> list[tuple[E12, E12]]:
         """(price, available quantity) that ``limit`` reaches, best price first."""
+        reached = self._reach(side, limit)
+        if not reached:
+            return []
         levels, taken = self._opposite(side)
-        offered = (
-            (price, levels[price] - taken.get(price, 0)) for price in self._reach(side, limit)
-        )
+        offered = ((price, levels[price] - taken.get(price, 0)) for price in reached)
         return [(price, qty) for price, qty in offered if qty > 0]
 
     def take(self, side: Side, price: E12, qty: E12) -> None:
