@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bot.venue.emulator import DEFAULT_SYMBOLS, Venue
+from bot.venue.emulator import DEFAULT_SYMBOLS, DEMO, Venue
 
 
 async def serve(
@@ -18,6 +18,7 @@ async def serve(
     seed: int,
     events_per_s: float,
     capture: Path | None,
+    secrets: Mapping[str, str] | None = None,
     until_eof: bool,
     listening: Callable[[dict[str, str]], None],
 ) -> None:
@@ -25,7 +26,13 @@ async def serve(
 
     Raises VenueError where the port is taken or a symbol or capture cannot be served.
     """
-    venue = Venue(symbols or DEFAULT_SYMBOLS, seed=seed, events_per_s=events_per_s, capture=capture)
+    venue = Venue(
+        symbols or DEFAULT_SYMBOLS,
+        seed=seed,
+        events_per_s=events_per_s,
+        capture=capture,
+        secrets=secrets or DEMO,
+    )
     ws, rest = await venue.start(port)
     try:
         listening({"ws": ws, "rest": rest})

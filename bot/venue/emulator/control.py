@@ -16,7 +16,9 @@ from aiohttp import web
 from bot.venue.emulator.faults import FRAME_FAULTS
 from bot.venue.emulator.feed import Topic
 from bot.venue.emulator.hub import Hub
+from bot.venue.emulator.limits import AddressGuard
 from bot.venue.emulator.listing import VenueError
+from bot.venue.emulator.private_socket import PRIVATE
 from bot.venue.emulator.rest import CATEGORIES
 
 MAX_SECONDS = 3600.0
@@ -41,8 +43,9 @@ class FaultRequest(msgspec.Struct, forbid_unknown_fields=True):
 class Control:
     """The table of faults over one hub; each entry returns what it did."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, addresses: AddressGuard) -> None:
         self._hub = hub
+        self._addresses = addresses
         self._faults: dict[str, Callable[[FaultRequest], dict[str, Any]]] = {
             **dict.fromkeys(FRAME_FAULTS, self._strike),
             "restart": self._restart,
@@ -50,6 +53,7 @@ class Control:
             "close": self._close,
             "outage": self._outage,
             "silence": self._silence,
+            "pardon": self._pardon,
         }
 
     def add_to(self, application: web.Application) -> None:
@@ -109,6 +113,11 @@ class Control:
         self._hub.hush(True)
         return {"seconds": request.seconds}
 
+    def _pardon(self, request: FaultRequest) -> dict[str, Any]:
+        """Not a fault: end every ban of an address that asked too often."""
+        del request
+        return {"addresses": self._addresses.pardon()}
+
 
 def _topic(request: FaultRequest) -> Topic | None:
     if request.topic is None:
@@ -120,8 +129,8 @@ def _topic(request: FaultRequest) -> Topic | None:
 
 
 def _category(request: FaultRequest) -> str | None:
-    if request.category is not None and request.category not in CATEGORIES:
-        raise VenueError(f"category = {request.category!r}: there are linear and spot")
+    if request.category is not None and request.category not in (*CATEGORIES, PRIVATE):
+        raise VenueError(f"category = {request.category!r}: there are linear, spot and private")
     return request.category
 
 

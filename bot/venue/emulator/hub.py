@@ -16,6 +16,7 @@ from bot.venue.emulator.commands import Connection, answer
 from bot.venue.emulator.faults import BOOK_ONLY, FRAME_FAULTS, FrameFault
 from bot.venue.emulator.feed import Feed, Outgoing, Topic
 from bot.venue.emulator.listing import VenueError
+from bot.venue.emulator.private_socket import PRIVATE, PrivateDesk
 
 MAX_ARMED = 1000
 
@@ -55,8 +56,9 @@ class Counts(Struct):
 class Hub:
     """Subscriptions and delivery."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, private: PrivateDesk | None = None) -> None:
         self.feed = feed
+        self._private = private
         self.counts = Counts()
         self.refusing = False
         self._silent = False
@@ -72,7 +74,11 @@ class Hub:
         return member
 
     def leave(self, member: Member) -> None:
-        self._unsubscribe(member, tuple(member.connection.topics))
+        if member.connection.category == PRIVATE:
+            assert self._private is not None
+            self._private.left(member.connection)
+        else:
+            self._unsubscribe(member, tuple(member.connection.topics))
         self.members.pop(member.connection.id, None)
 
     def request(self, member: Member, text: str) -> None:
@@ -81,6 +87,10 @@ class Hub:
             return  # it left while its request was under way
         self.counts.requests += 1
         category = member.connection.category
+        if category == PRIVATE:
+            assert self._private is not None
+            self._send(member, self._private.answer(member.connection, text))
+            return
         reply = answer(member.connection, text, lambda topic: self.feed.knows((category, topic)))
         self._send(member, reply.text)
         self._unsubscribe(member, reply.unsubscribe)
@@ -100,6 +110,13 @@ class Hub:
             for one in texts:
                 for member in tuple(listeners.values()):
                     self._send(member, one)
+
+    def deliver(self, addressed: Iterable[tuple[str, str]]) -> None:
+        """Send (connection id, text) to private connections."""
+        for connection_id, text in addressed:
+            member = self.members.get(connection_id)
+            if member is not None:
+                self._send(member, text)
 
     def arm(self, fault: str, topic: Topic, count: int = 1) -> None:
         """Let ``fault`` strike the next ``count`` frames of a topic that somebody listens to.
