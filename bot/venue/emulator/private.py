@@ -20,18 +20,24 @@ from bot.venue.emulator.private_rest import Answer, PrivateAnswers
 from bot.venue.emulator.rest import envelope, refusal
 from bot.venue.emulator.signing import check_request
 
-_MS = 1_000_000
-
 
 class PrivateGate:
-    """Checks and answers signed requests."""
+    """Checks and answers signed requests.
+
+    ``clock_ns`` is the market's time, ``now_ms`` what the venue says it is, for the signatures.
+    """
 
     def __init__(
-        self, clearing: Clearing, secrets: Mapping[str, str], clock_ns: Callable[[], int]
+        self,
+        clearing: Clearing,
+        secrets: Mapping[str, str],
+        clock_ns: Callable[[], int],
+        now_ms: Callable[[], int],
     ) -> None:
         self._clearing = clearing
         self._secrets = secrets
         self._clock_ns = clock_ns
+        self._now_ms = now_ms
         self._limits = RollingLimits()
         self._routes = PrivateAnswers(clearing).routes()
 
@@ -52,8 +58,7 @@ class PrivateGate:
     def _answer(
         self, request: web.Request, answer: Answer, raw: bytes
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        now_ns = self._clock_ns()
-        now_ms = now_ns // _MS
+        now_ms = self._now_ms()
         headers: dict[str, str] = {}
         # As it was sent: a query that was decoded and encoded again has another signature.
         payload = raw.decode("utf-8", "replace")
@@ -67,7 +72,7 @@ class PrivateGate:
             headers = allowance.headers()
             if not allowance.ok:
                 return refusal(10006, TEXTS[10006], now_ms), headers
-            result = answer(self._clearing.accounts[key], body, now_ns)
+            result = answer(self._clearing.accounts[key], body, self._clock_ns())
         except Refused as refused:
             return refusal(refused.code, refused.text, now_ms), headers
         return envelope(result, now_ms), headers

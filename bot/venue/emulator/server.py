@@ -82,7 +82,7 @@ class Venue:
             )
             self._clearing = Clearing(market, secrets, to_e8(usdt))
             self._desk = PrivateDesk(secrets, self._now_ms)
-            self._gate = PrivateGate(self._clearing, secrets, clock_ns)
+            self._gate = PrivateGate(self._clearing, secrets, clock_ns, self._now_ms)
             self.feed = LiveFeed(market, self._clearing.step)
             self._routes = routes(market)
         else:
@@ -126,6 +126,7 @@ class Venue:
         self._driver = self._runner = None
         if driver is not None:
             driver.cancel()
+        self.hub.stall(False)
         self.hub.drop(None)
         if runner is not None:
             await runner.cleanup()
@@ -162,8 +163,16 @@ class Venue:
 
     @web.middleware
     async def _outage(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """While refusing, everything but the control path is reset, as by a dead host."""
-        if self.hub.refusing and not request.path.startswith("/control/"):
+        """While refusing, everything but the control path is reset, as by a dead host.
+
+        While stalling, a connection is accepted and then hears nothing.
+        """
+        if request.path.startswith("/control/"):
+            return await handler(request)
+        stalled = self.hub.stalling
+        if stalled:
+            await self.hub.moved.wait()
+        if stalled or self.hub.refusing:
             if request.transport is not None:
                 request.transport.abort()
             raise web.HTTPServiceUnavailable
@@ -181,7 +190,7 @@ class Venue:
 
     async def _time(self, request: web.Request) -> web.Response:
         del request
-        now_ns = self._clock_ns()
+        now_ns = self._now_ns()
         return _json(envelope(server_time(now_ns), now_ns // 1_000_000))
 
     async def _answer(self, request: web.Request) -> web.Response:
@@ -204,8 +213,12 @@ class Venue:
         socket = Socket(self.hub, request, self._idle_s if idle_s is None else idle_s)
         return await socket.run(PRIVATE)
 
+    def _now_ns(self) -> int:
+        """What the venue says the time is."""
+        return self._clock_ns() + self.hub.skew_ms * 1_000_000
+
     def _now_ms(self) -> int:
-        return self._clock_ns() // 1_000_000
+        return self._now_ns() // 1_000_000
 
 
 def _json(body: Result) -> web.Response:
