@@ -13,17 +13,17 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from bot import build
-from bot.config import Settings, parse
+from bot.config import Settings, recorded
 from bot.core.errors import PlainError
 from bot.core.events import BookUpdate, Event, Fact, Input, Prediction
 from bot.core.instrument import to_decimal
 from bot.ledger import queries
 from bot.ledger.digest import line_of, plain
 from bot.ledger.facts import read_facts
-from bot.ledger.journal import JournalReader, is_journal
+from bot.ledger.journal import JournalError, JournalReader, NewerJournal, read_header
 from bot.ledger.reading import read
 from bot.run import Memory, Run, money
-from bot.venue.archive import read_capture
+from bot.venue.archive import Capture, is_capture, read_capture
 
 BBO_COLUMNS = (
     "symbol",
@@ -54,22 +54,37 @@ class ReplayOptions(Struct, frozen=True):
 class Recording(Struct):
     """Where the inputs come from, and the settings they were made with, if known."""
 
-    inputs: Iterable[Input]
-    is_journal: bool
+    inputs: JournalReader | Capture
     run_id: str | None = None
     settings: Settings | None = None
+
+    @property
+    def is_journal(self) -> bool:
+        return isinstance(self.inputs, JournalReader)
+
+    @property
+    def torn(self) -> str:
+        """What is missing of the inputs, known after they were read; "" for nothing."""
+        if isinstance(self.inputs, JournalReader):
+            return self.inputs.torn or ""
+        return self.inputs.truncated
 
 
 def open_recording(path: Path) -> Recording:
     """Raises ReplayError, JournalError or CaptureError."""
     if not path.exists():
         raise ReplayError(f"{path}: no such file or folder")
-    if not is_journal(path):
-        return Recording(read_capture(path), is_journal=False)
+    try:
+        header = read_header(path)
+    except NewerJournal:
+        raise
+    except JournalError as error:
+        if not is_capture(path):
+            raise ReplayError(f"{path}: neither a raw capture nor a journal ({error})") from error
+        return Recording(read_capture(path))
     reader = JournalReader(path)
-    header = reader.header
-    settings = parse(header["config"], f"{path}: the header's config")
-    return Recording(reader, is_journal=True, run_id=header["run"], settings=settings)
+    settings = recorded(header["config"], f"{path}: the header's config")
+    return Recording(reader, run_id=header["run"], settings=settings)
 
 
 def replay(
@@ -102,7 +117,8 @@ def replay(
             run.position = 0
         for item in _with(progress(recording.inputs), predictions):
             run.take(item)
-        run.finish()
+        if run.has_ended or not recording.is_journal:
+            run.finish()  # else the end is torn off, and what travels there did not arrive
         wall_s = time.perf_counter() - started
     summary = _summary(path, recording, run, facts, wall_s)
     if recomputed is not None:
@@ -141,9 +157,8 @@ def _summary(
         "wall_s": round(wall_s, 6),
         "frames_per_s": round(run.frames / wall_s) if wall_s else 0,
     }
-    torn = getattr(recording.inputs, "torn", None)
-    if torn:
-        summary["torn"] = str(torn)
+    if recording.torn:
+        summary["torn"] = recording.torn
     return summary
 
 
@@ -169,7 +184,10 @@ class _BboFile:
         self._market = run.engine.market
 
     def __enter__(self) -> Self:
-        self._file = self._path.open("w", encoding="utf-8", newline="")
+        try:
+            self._file = self._path.open("w", encoding="utf-8", newline="")
+        except OSError as error:
+            raise ReplayError(f"{self._path}: cannot be written: {error.strerror}") from error
         self._rows = csv.writer(self._file, lineterminator="\n")
         self._rows.writerow(BBO_COLUMNS)
         return self

@@ -226,8 +226,9 @@ class Paper:
         return self.tick(t)
 
     def send(self, t: float, request: Order | Amend | Cancel) -> None:
-        """Past the strategy and its risk, straight to the venue."""
-        self.engine.exchange.submit(request, round(t * MS), self.facts)
+        """Past the strategy and its risk, straight to the venue, as a command would."""
+        self.engine._ts = round(t * MS)
+        self.engine._order_directly(request, self.facts)
 
     def order(
         self,

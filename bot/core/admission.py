@@ -35,7 +35,8 @@ class Admission:
         rules = orders.listing.rules
         if rules is None:
             return "10029"
-        reason = rules.refuse(order, orders.listing.value_price)
+        price_now = orders.listing.value_price if order.price is None else 0
+        reason = rules.refuse(order, price_now)
         if reason is not None:
             return reason
         if replaces is None and len(orders.buys) + len(orders.sells) >= MAX_ACTIVE_ORDERS:

@@ -98,11 +98,8 @@ class Matcher:
         self, side: list[Resting], book: Book, levels: dict[E12, E12], event: BookUpdate
     ) -> None:
         power, seq = self._policy.queue_power, event.seq
-        queue = self._policy.queue
-        if event.snapshot and queue == "probabilistic":
-            queue = (
-                "conservative"  # What went before a snapshot is not known well enough to spread.
-            )
+        # What went before a snapshot is not known well enough to spread.
+        queue: QueuePolicy = "conservative" if event.snapshot else self._policy.queue
         for resting in side:
             displayed = levels.get(resting.price)
             if displayed is None:

@@ -59,21 +59,20 @@ class SymbolOrders:
 
     def take(self, side: Side, price: E12, qty: E12) -> None:
         """Mark ``qty`` of the other side's level at ``price`` as taken by us."""
-        book = self.listing.book
-        if side == "Buy":
-            self.taken_asks.add(price, qty, book.best_ask)
-        else:
-            self.taken_bids.add(price, qty, book.best_bid)
+        taken = self.taken_asks if side == "Buy" else self.taken_bids
+        taken.add(price, qty)
 
     def forget_gone(self, update: BookUpdate) -> None:
         """What is no longer displayed is no longer taken."""
-        for taken, changes in ((self.taken_bids, update.bids), (self.taken_asks, update.asks)):
-            if not taken.marks:
-                continue
-            if update.snapshot:
-                taken.after_snapshot(self.listing.book)
-            elif changes:
-                taken.after_delta(self.listing.book, changes)
+        bids, asks, book = self.taken_bids, self.taken_asks, self.listing.book
+        if update.snapshot:
+            bids.after_snapshot(book)
+            asks.after_snapshot(book)
+            return
+        if bids.marks and update.bids:
+            bids.after_delta(book, update.bids)
+        if asks.marks and update.asks:
+            asks.after_delta(book, update.asks)
 
     def _opposite(self, side: Side) -> tuple[dict[E12, E12], dict[E12, E12]]:
         book = self.listing.book

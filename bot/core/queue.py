@@ -74,7 +74,7 @@ def after_book(resting: Resting, displayed: E12, seq: int, policy: QueuePolicy, 
     """The level now shows ``displayed``: growth is behind us, a shrink is judged by policy."""
     before = resting.ahead
     if before is None:
-        resting.ahead = resting.ahead_at_arrival = 0 if policy == "none" else displayed
+        resting.ahead = resting.ahead_at_arrival = displayed
     elif before:
         if policy == "probabilistic":
             ahead = _probable_ahead(resting, before, displayed, power)

@@ -122,9 +122,10 @@ class Risk:
         if qty <= 0:
             return "RISK_QUANTITY", "the quantity rounds to zero"
         listing = self._market.listing(symbol)
-        price = limit or listing.value_price
-        if side == "Sell":  # It fills at the market where that is better than its limit.
-            price = max(price, listing.value_price)
+        price_now = listing.value_price
+        price = limit or price_now
+        if side == "Sell" and price_now > price:
+            price = price_now  # It fills at the market where that is better than its limit.
         if not price or listing.rules is None:
             return "RISK_NO_PRICE", f"no price or no rules are known for {symbol}"
         too_fast = self._too_fast(ts)

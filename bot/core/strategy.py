@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from bot.core.account import Account
 from bot.core.book import Book
+from bot.core.errors import PlainError
 from bot.core.events import (
     E12,
     Accepted,
@@ -50,6 +51,10 @@ class Strategy(Protocol):
     def on_event(self, event: Seen, view: View) -> Iterable[Decision] | None:
         """Answer an event with decisions, in order. Must not block, and must not read a clock."""
         ...
+
+
+class UnknownRules(PlainError, LookupError):
+    """A strategy asks for a symbol whose tick and lot the input has not told."""
 
 
 class OpenOrder(Struct):
@@ -100,9 +105,11 @@ class Desk(Struct):
             )  # fmt: skip
         elif type(decision) is Cancel or type(decision) is Amend:
             order = self.orders.get(decision.order_id)
-            if order is not None and type(decision) is Cancel:
+            if order is None:
+                return
+            if type(decision) is Cancel:
                 order.is_cancelling = True
-            elif order is not None:
+            else:
                 order.is_amending = True
 
     def hear(self, answer: Answer) -> None:
@@ -111,10 +118,10 @@ class Desk(Struct):
         if type(answer) is Fill:
             signed = _received(answer) if answer.side == "Buy" else -to_e12(answer.qty)
             self.positions[answer.symbol] = self.positions.get(answer.symbol, 0) + signed
-            if order is not None:
-                order.leaves_e12 = to_e12(answer.leaves)
-                if not order.leaves_e12:
-                    del self.orders[answer.order_id]
+            assert order is not None, f"a fill of order {answer.order_id}, which is over"
+            order.leaves_e12 = to_e12(answer.leaves)
+            if not order.leaves_e12:
+                del self.orders[answer.order_id]
         elif order is None:
             return
         elif type(answer) is Accepted:
@@ -263,7 +270,10 @@ class View:
     def _rules(self, symbol: str) -> Rules:
         rules = self._market.listing(symbol).rules
         if rules is None:
-            raise LookupError(f"no instrument rules are known for {symbol}")
+            raise UnknownRules(
+                f"no instrument rules are known for {symbol}: record the venue's instruments-info "
+                "with it, or trade nothing (`strategies: []`)"
+            )
         return rules
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from bot.core.book import Book
 from bot.core.events import E12, Level, Side
 
-MARKS_MAX = 256
-"""Levels on which we remember what we took; beyond, the nearest half to the touch stays."""
+UNSEEN_MAX = 32
+"""Marked levels beyond the visible depth that are remembered; of more, the nearest half stays."""
 
 
 class Taken:
@@ -28,27 +28,20 @@ class Taken:
         self.marks: dict[E12, E12] = {}
         self._unseen: set[E12] = set()
 
-    def add(self, price: E12, qty: E12, best: E12) -> None:
+    def add(self, price: E12, qty: E12) -> None:
         """Remember that we took ``qty`` at ``price``."""
-        marks = self.marks
-        marks[price] = marks.get(price, 0) + qty
-        if len(marks) > MARKS_MAX:
-            nearest = sorted(marks, key=lambda marked: abs(marked - best))[: MARKS_MAX // 2]
-            self.marks = {kept: marks[kept] for kept in nearest}
-            self._unseen &= self.marks.keys()
+        self.marks[price] = self.marks.get(price, 0) + qty
 
     def after_delta(self, book: Book, changes: list[Level]) -> None:
         """Shrink the marks of the levels that changed."""
         marks = self.marks
-        for price, qty in changes:
-            if price not in marks:
-                continue
+        for price, qty in [change for change in changes if change[0] in marks]:
             if qty:
                 self._unseen.discard(price)
                 if qty < marks[price]:
                     marks[price] = qty
             elif book.displayed(self._side, price) is None:
-                self._unseen.add(price)
+                self._left_view(price)
             else:
                 self._unseen.discard(price)
                 del marks[price]
@@ -67,12 +60,24 @@ class Taken:
 
     def _look_again(self, book: Book, prices: Sequence[E12]) -> None:
         for price in prices:
+            if price not in self.marks:
+                continue  # forgotten meanwhile
             displayed = book.displayed(self._side, price)
             if displayed is None:
-                self._unseen.add(price)
+                self._left_view(price)
                 continue
             self._unseen.discard(price)
             if displayed:
                 self.marks[price] = min(self.marks[price], displayed)
             else:
                 del self.marks[price]
+
+    def _left_view(self, price: E12) -> None:
+        """Keep the mark; but as the market wanders, the farthest are forgotten."""
+        unseen = self._unseen
+        unseen.add(price)
+        if len(unseen) > UNSEEN_MAX:
+            farthest = sorted(unseen, reverse=self._side == "Sell")[: UNSEEN_MAX // 2]
+            for forgotten in farthest:
+                unseen.remove(forgotten)
+                del self.marks[forgotten]

@@ -21,13 +21,13 @@ from bot.core.errors import PlainError
 from bot.core.events import Candle, Instrument
 from bot.venue.address import VenueUnreachable, cause_of
 from bot.venue.answers import (
-    MS,
     MalformedAnswer,
     parse_candles,
     parse_instruments,
     parse_server_ns,
 )
 from bot.venue.limit import RateLimit
+from bot.venue.payloads import MS
 
 PAGE_MAX = 1000
 """Entries that Bybit gives in one answer."""

@@ -298,6 +298,15 @@ def test_the_answer_to_an_amendment_is_heard_after_the_amendment() -> None:
     assert (amended.exchange_ts, amended.answer_ts, amended.qty) == (40 * MS, 45 * MS, 20)
 
 
+def test_a_reduce_only_order_is_not_amended_beyond_the_position() -> None:
+    paper = Paper(queue="none")
+    paper.place(1, "Buy", 10)
+    order = paper.place(2, "Sell", 4, "100.5", reduce_only=True)
+    paper.trade(3, "Buy", "100.5", 1)
+    paper.amend(4, order, qty=50)
+    assert (paper.resting(order).qty, paper.resting(order).leaves) == (e12(10), e12(9))
+
+
 def test_an_amendment_may_take_or_be_refused_like_an_order() -> None:
     paper = Paper()
     gtc = paper.place(1, "Buy", 50, "100.0")

@@ -91,6 +91,56 @@ def test_probabilistic_a_snapshot_is_judged_conservatively() -> None:
     assert paper.ahead(order) == 90
 
 
+# --- beyond the visible depth ---------------------------------------------------------------------
+
+
+def test_an_order_at_an_unseen_level_stands_behind_what_is_first_displayed() -> None:
+    paper = Paper(depth=2)
+    order = paper.place(1, "Buy", 30, "99.8")
+    paper.book(2, "100.0x90")
+    assert paper.ahead(order) is None
+    paper.trade(3, "Sell", "99.8", 500)
+    assert paper.fills() == []
+    paper.book(4, "100.0x0 99.8x200")
+    assert paper.ahead(order) == 200
+    paper.trade(5, "Sell", "99.8", 201)
+    (fill,) = paper.made(Fill)
+    assert (fill.qty, fill.ahead_at_arrival) == (1, 200)
+
+
+@pytest.mark.parametrize(("event", "ahead"), [("through", None), ("cross", 0)])
+def test_an_order_at_an_unseen_level_is_filled_by_what_goes_beyond_it(
+    event: str, ahead: int | None
+) -> None:
+    paper = Paper(depth=2)
+    paper.place(1, "Sell", 30, "100.3")
+    if event == "through":
+        paper.trade(2, "Buy", "100.4", 5)
+    else:
+        paper.book(2, "100.3x5", "100.1x0 100.2x0 100.4x1 100.5x1")
+    (fill,) = paper.made(Fill)
+    assert (fill.cause, fill.qty, fill.ahead_at_arrival) == (event, 5, ahead)
+
+
+def test_a_level_that_leaves_the_view_keeps_its_queue() -> None:
+    paper = Paper(depth=2)
+    order = paper.place(1, "Sell", 30, "100.2")
+    paper.book(2, asks="100.0x0 99.9x0 100.05x1 100.2x0", bids="100.0x100")
+    paper.book(3, asks="100.05x2")
+    assert paper.ahead(order) == 500
+    paper.book(4, asks="100.05x0 100.2x520")
+    assert paper.ahead(order) == 500
+    paper.book(5, asks="100.2x0")
+    assert paper.ahead(order) == 0
+
+
+def test_without_a_queue_policy_an_unseen_level_is_empty() -> None:
+    paper = Paper(depth=2, queue="none")
+    paper.place(1, "Buy", 30, "99.8")
+    paper.trade(2, "Sell", "99.8", 5)
+    assert paper.filled() == [(2, "5")]
+
+
 # --- our own orders share -------------------------------------------------------------------------
 
 
