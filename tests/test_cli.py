@@ -289,7 +289,7 @@ def test_a_scenario_with_another_outcome_fails_by_name(tmp_path):
         pytest.skip("no scenarios in tests/scenarios")
     shutil.copy(source, tmp_path / "one.yaml")
     text = (tmp_path / "one.yaml").read_text()
-    (tmp_path / "one.yaml").write_text(re.sub(r"qty: [\d.]+", "qty: 3", text))
+    (tmp_path / "one.yaml").write_text(text.replace('position: "100"', 'position: "99"'))
     result = bot("scenarios", "one.yaml", "--json", cwd=tmp_path)
     assert result.returncode == 1
     outcome = json.loads(result.stdout)

@@ -7,7 +7,7 @@ the next order's margin depends on them.
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Literal
 
 from msgspec.structs import replace
@@ -146,17 +146,15 @@ class Exchange:
         self, orders: SymbolOrders, stamp_ns: int, ts: int, facts: list[Fact]
     ) -> None:
         """The venue takes cancels of what rests there, whether or not we see its book."""
-        due = [
-            waiting
-            for waiting in sorted(orders.pending)
-            if waiting[0] <= stamp_ns
-            and type(waiting[2]) is Cancel
-            and orders.find(waiting[2].order_id) is not None
-        ]
-        for waiting in due:
-            orders.pending.remove(waiting)
-            self._apply(orders, waiting[2], waiting[0], ts, facts)
-        heapify(orders.pending)
+        held: list[tuple[int, int, Request]] = []
+        for waiting in sorted(orders.pending):
+            due_ns, _, request = waiting
+            rests = type(request) is Cancel and orders.find(request.order_id) is not None
+            if due_ns <= stamp_ns and rests:
+                self._apply(orders, request, due_ns, ts, facts)
+            else:
+                held.append(waiting)
+        orders.pending[:] = held  # Sorted, and so a heap.
 
     def _apply(
         self, orders: SymbolOrders, request: Request, due_ns: int, ts: int, facts: list[Fact]

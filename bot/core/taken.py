@@ -33,46 +33,39 @@ class Taken:
         self.marks[price] = self.marks.get(price, 0) + qty
 
     def after_delta(self, book: Book, changes: list[Level]) -> None:
-        """Shrink the marks of the levels that changed."""
+        """Hold the marks of the levels that changed, or came into view, against the book."""
         marks = self.marks
-        for price, qty in [change for change in changes if change[0] in marks]:
-            if qty:
-                self._unseen.discard(price)
-                if qty < marks[price]:
-                    marks[price] = qty
-            elif book.displayed(self._side, price) is None:
-                self._left_view(price)
-            else:
-                self._unseen.discard(price)
-                del marks[price]
+        touched = [price for price, _ in changes if price in marks]
         if self._unseen:
             worst = book.worst_visible(self._side)
             if self._side == "Buy":
-                seen = [price for price in self._unseen if price >= worst]
+                touched += [price for price in self._unseen if price >= worst]
             else:
-                seen = [price for price in self._unseen if price <= worst]
-            if seen:
-                self._look_again(book, seen)
+                touched += [price for price in self._unseen if price <= worst]
+        if touched:
+            self._look_again(book, touched)
 
     def after_snapshot(self, book: Book) -> None:
         """Hold every mark against the new book."""
         self._look_again(book, tuple(self.marks))
 
     def _look_again(self, book: Book, prices: Sequence[E12]) -> None:
+        marks, unseen = self.marks, self._unseen
         for price in prices:
-            if price not in self.marks:
-                continue  # forgotten meanwhile
+            taken = marks.get(price)
+            if taken is None:
+                continue  # looked at before, or forgotten meanwhile
             displayed = book.displayed(self._side, price)
             if displayed is None:
-                self._left_view(price)
+                self._leave_view(price)
                 continue
-            self._unseen.discard(price)
-            if displayed:
-                self.marks[price] = min(self.marks[price], displayed)
-            else:
-                del self.marks[price]
+            unseen.discard(price)
+            if not displayed:
+                del marks[price]
+            elif displayed < taken:
+                marks[price] = displayed
 
-    def _left_view(self, price: E12) -> None:
+    def _leave_view(self, price: E12) -> None:
         """Keep the mark; but as the market wanders, the farthest are forgotten."""
         unseen = self._unseen
         unseen.add(price)

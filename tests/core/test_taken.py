@@ -94,6 +94,13 @@ def test_a_deletion_of_a_level_that_was_out_of_view_forgets_it_once() -> None:
     assert taken.marks == {}
 
 
+def test_a_level_that_is_gone_and_back_in_one_update_was_never_gone() -> None:
+    held, taken = shown(asks="100x5"), Taken("Sell")
+    taken.add(e12(100), e12(4), e12(100))
+    change(held, taken, "100x0 100x3")
+    assert taken.marks == {e12(100): e12(3)}
+
+
 def test_a_snapshot_is_held_against_every_mark() -> None:
     held, taken = shown(bids="100x5 99x5", depth=2), Taken("Buy")
     for price in (100, 99, 98):
@@ -108,7 +115,7 @@ def test_marks_beyond_the_view_are_bounded_and_those_near_the_touch_stay() -> No
     for i in range(10 * UNSEEN_MAX):
         price = e12(98 - i * 0.1)
         taken.add(price, e12(1))
-        taken._left_view(price)
+        taken._leave_view(price)
         assert len(taken.marks) <= UNSEEN_MAX
     assert e12(98) in taken.marks
     assert taken._unseen == taken.marks.keys()
