@@ -17,6 +17,7 @@ FrameFault: TypeAlias = Callable[[str, list[str]], list[str]]
 
 
 _STAMPS = re.compile(r'"(ts|cts|T|timestamp|creationTime|updatedTime|execTime)":("?)(\d{13})')
+_CROSSED_SPREADS = 200
 _NAMES_AND_TIMES = frozenset({"s", "symbol", "start", "end", "interval", "i", "T"})
 
 
@@ -63,7 +64,8 @@ def _crossed(frame: str, snapshot: list[str]) -> list[str]:
     """The frame also brings a bid above the best ask, and no later delta removes it."""
     now = json.loads(snapshot[0])["data"]
     (best_ask, size), best_bid = now["a"][0], now["b"][0][0]
-    above = 2 * Decimal(best_ask) - Decimal(best_bid)
+    # Far above: the snapshot may be some frames newer than the frame that is struck.
+    above = Decimal(best_ask) + _CROSSED_SPREADS * (Decimal(best_ask) - Decimal(best_bid))
     message = json.loads(frame)
     bids = message["data"]["b"]
     bids.insert(0, [str(above), size])

@@ -13,7 +13,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from bot.venue.emulator.commands import Connection, answer
-from bot.venue.emulator.faults import skewed
+from bot.venue.emulator.faults import FRAME_FAULTS, skewed
 from bot.venue.emulator.feed import Feed, Outgoing, Topic
 from bot.venue.emulator.listing import VenueError
 from bot.venue.emulator.private_socket import PRIVATE, PrivateDesk
@@ -108,7 +108,8 @@ class Hub:
             topic = (category, name)
             member.connection.topics.add(name)
             for first in self.feed.subscribe(topic):
-                self._send(member, first)
+                for struck in self._through_mix(topic, first):
+                    self._send(member, struck)
             self._listeners.setdefault(topic, {})[member.connection.id] = member
 
     def publish(self, outgoing: Iterable[Outgoing]) -> None:
@@ -228,6 +229,14 @@ class Hub:
 
     def _through(self, topic: Topic, text: str, fault: str | None) -> list[str]:
         return self._strikes.through(topic, text, fault, lambda: self.feed.subscribe(topic))
+
+    def _through_mix(self, topic: Topic, text: str) -> list[str]:
+        """A new subscriber's own first frame: armed faults wait for everybody's next."""
+        drawn = self.mix.draw(topic) if self.mix is not None else None
+        if drawn not in FRAME_FAULTS:
+            return [text]
+        self.counts.faults += 1
+        return FRAME_FAULTS[drawn](text, [text])
 
     def _spread(self, topic: Topic, text: str) -> None:
         for member in tuple(self._listeners.get(topic, {}).values()):

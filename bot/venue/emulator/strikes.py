@@ -45,8 +45,9 @@ class Mix:
         if self._rng.random() >= self._rate:
             return None
         (name,) = self._rng.choices(self._names, self._weights)
-        is_book = topic[1].startswith("orderbook.")
-        return name if is_book or name not in BOOK_ONLY else "gap"
+        if name in BOOK_ONLY and not topic[1].startswith("orderbook."):
+            return None
+        return name
 
     def between(self, least: float, most: float) -> float:
         return self._rng.uniform(least, most)

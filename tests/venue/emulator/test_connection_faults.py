@@ -140,7 +140,7 @@ def test_a_mix_is_the_same_again_from_its_seed_and_strikes_at_its_rate():
     assert 1800 < len(struck) < 2200
     assert set(struck) == set(MIXED)
     mix = Mix(1, 1.0, {"crossed": 1.0})
-    assert {mix.draw(("linear", "publicTrade.X")) for _ in range(10)} == {"gap"}
+    assert {mix.draw(("linear", "publicTrade.X")) for _ in range(10)} == {None}
 
 
 def test_a_delay_that_holds_too_much_ends_early():
