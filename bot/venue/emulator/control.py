@@ -192,6 +192,8 @@ class Control:
         name = ":".join(topic)
         if fault == "restart" and not topic[1].startswith("orderbook."):
             return
+        if fault == "half_open":  # nobody would notice without having to connect again
+            self._hub.drop(topic[0])
         self._faults[fault](
             FaultRequest(fault, topic=name, seconds=seconds, code=code, category=topic[0])
         )

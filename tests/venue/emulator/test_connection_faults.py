@@ -14,6 +14,7 @@ from bot.venue.emulator import Venue
 from bot.venue.emulator.control import MIXED
 from bot.venue.emulator.faults import skewed
 from bot.venue.emulator.strikes import MAX_HELD, Mix, Strikes
+from tests.venue.emulator.conftest import ROOT
 from tests.venue.emulator.sockets import Client, Local, running, until
 
 BOOK = "orderbook.50.BTCUSDT"
@@ -185,3 +186,14 @@ async def test_a_mix_strikes_until_its_rate_is_zero():
 async def test_a_fault_that_cannot_be_is_one_clear_error(request_, text):
     async with running(Venue(["linear:BTCUSDT"], history_hours=1)) as local:
         assert text in (await local.fault(**request_))["error"]
+
+
+async def test_every_fault_is_documented_and_no_other():
+    page = (ROOT / "docs" / "local-venue.md").read_text(encoding="utf-8")
+    told = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
+    venue = Venue(["linear:BTCUSDT"], history_hours=1)
+    async with (
+        running(venue) as local,
+        local.session.get(f"{local.rest}/control/faults") as response,
+    ):
+        assert set(await response.json()) == told
