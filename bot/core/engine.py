@@ -86,9 +86,7 @@ class Engine:
         if ts >= self.risk.day_end_ns:
             self.risk.start_day(ts)
         if kind is BookUpdate or kind is Trade:
-            self.exchange.arrive(event.symbol, event.exchange_ts, ts, facts)  # type: ignore[union-attr]
-            self.market.apply(event)
-            self.exchange.match(event, facts)  # type: ignore[arg-type]
+            self._step_feed(event, facts)  # type: ignore[arg-type]
         elif kind is Tick and event.exchange_ts:
             self.exchange.arrive_all(event.exchange_ts, ts, facts)
         else:
@@ -101,6 +99,20 @@ class Engine:
             self._queue_answers(facts, 0)
         self._ask_strategies(event, facts)
         return facts
+
+    def _step_feed(self, event: BookUpdate | Trade, facts: list[Fact]) -> None:
+        """A book or trade: arrive, apply, match. Without orders in its symbol only apply."""
+        orders = self.exchange.orders_of(event.symbol)
+        if orders is not None and (orders.pending or orders.listing.next_funding_ns):
+            self.exchange.advance(orders, event.exchange_ts, event.ts, facts)
+        if type(event) is BookUpdate:
+            self.market.apply_book(event)
+            if orders is not None:
+                self.exchange.match_book(orders, event, facts)
+        elif type(event) is Trade:
+            self.market.apply_trade(event)
+            if orders is not None:
+                self.exchange.match_trade(orders, event, facts)
 
     def finish(self) -> list[Fact]:
         """The input has ended: what is still travelling arrives."""
@@ -130,7 +142,8 @@ class Engine:
             for answer in due:
                 self._deliver(answer, facts)
         symbol = getattr(event, "symbol", None)
-        for desked in self.desked if symbol is None else self._watching(symbol):
+        watching = self.desked if symbol is None else self._watchers.get(symbol)
+        for desked in self._watching(symbol) if watching is None else watching:  # type: ignore[arg-type]
             view = desked.view
             view.ts = ts
             decisions = desked.strategy.on_event(event, view)
@@ -140,10 +153,9 @@ class Engine:
             self._command(event, facts)
 
     def _watching(self, symbol: str) -> list[Desked]:
-        found = self._watchers.get(symbol)
-        if found is None:
-            found = [desked for desked in self.desked if symbol in desked.view.symbols]
-            self._watchers[symbol] = found
+        """The strategies of ``symbol``, looked up once."""
+        found = [desked for desked in self.desked if symbol in desked.view.symbols]
+        self._watchers[symbol] = found
         return found
 
     def _deliver(self, answer: Answer, facts: list[Fact]) -> None:

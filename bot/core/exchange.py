@@ -55,36 +55,34 @@ class Exchange:
         due_ns = max(orders.listing.clock_ns, ts - self._market.offset_ns + latency_ns)
         heappush(orders.pending, (due_ns, self._next_number(), request))
         if not latency_ns:
-            self._advance(orders, due_ns, ts, facts)
+            self.advance(orders, due_ns, ts, facts)
 
-    def arrive(self, symbol: str, stamp_ns: int, ts: int, facts: list[Fact]) -> None:
-        """Before an event of exchange time ``stamp_ns``: what is due meets the old book."""
-        orders = self._symbols.get(symbol)
-        if orders is not None and (orders.pending or orders.listing.next_funding_ns):
-            self._advance(orders, stamp_ns, ts, facts)
+    def orders_of(self, symbol: str) -> SymbolOrders | None:
+        """What we have in ``symbol``, or None if nothing was ever sent."""
+        return self._symbols.get(symbol)
 
     def arrive_all(self, stamp_ns: int, ts: int, facts: list[Fact]) -> None:
         """Time has passed for every symbol."""
         for orders in self._symbols.values():
-            self._advance(orders, stamp_ns, ts, facts)
+            self.advance(orders, stamp_ns, ts, facts)
 
     def fund(self, symbol: str, stamp_ns: int, ts: int, facts: list[Fact]) -> None:
         """Before a ticker, which may speak of the next settlement: pay the one that it is past."""
         orders = self._symbols.get(symbol)
         if orders is not None and 0 < orders.listing.next_funding_ns <= stamp_ns:
-            self._advance(orders, orders.listing.next_funding_ns - 1, ts, facts)
+            self.advance(orders, orders.listing.next_funding_ns - 1, ts, facts)
             self._settle_funding(orders, ts, facts)
 
-    def match(self, event: Trade | BookUpdate, facts: list[Fact]) -> None:
-        """Resting orders against a trade, or against the book as the event left it."""
-        orders = self._symbols.get(event.symbol)
-        if orders is None or not orders.listing.is_live:
-            return
-        if type(event) is Trade:
-            if (orders.buys or orders.sells) and not event.block and not event.rpi:
+    def match_trade(self, orders: SymbolOrders, event: Trade, facts: list[Fact]) -> None:
+        """Resting orders against a trade. Block and RPI trades meet nobody."""
+        if (orders.buys or orders.sells) and orders.listing.is_live:
+            if not event.block and not event.rpi:
                 self._matcher.on_trade(orders, event, facts)
+
+    def match_book(self, orders: SymbolOrders, event: BookUpdate, facts: list[Fact]) -> None:
+        """Resting orders against the book as the event left it."""
+        if not orders.listing.is_live:
             return
-        assert type(event) is BookUpdate
         if orders.taken_bids.marks or orders.taken_asks.marks:
             orders.forget_gone(event)
         if orders.buys or orders.sells:
@@ -100,7 +98,7 @@ class Exchange:
         """
         for orders in self._symbols.values():
             if orders.pending:
-                self._advance(orders, max(orders.pending)[0], ts, facts)
+                self.advance(orders, max(orders.pending)[0], ts, facts)
             while orders.pending:
                 due_ns, _, request = heappop(orders.pending)
                 facts.append(self._give_up(request, due_ns, ts))
@@ -117,7 +115,7 @@ class Exchange:
 
     # --- time ------------------------------------------------------------------------------
 
-    def _advance(self, orders: SymbolOrders, stamp_ns: int, ts: int, facts: list[Fact]) -> None:
+    def advance(self, orders: SymbolOrders, stamp_ns: int, ts: int, facts: list[Fact]) -> None:
         """What is due by ``stamp_ns`` happens in order: requests, funding, requests."""
         funding_ns = orders.listing.next_funding_ns
         if 0 < funding_ns <= stamp_ns:

@@ -80,8 +80,8 @@ class Market:
         self.fees: dict[str, Fees] = {}
         self.notices: list[FeedDown | FeedUp] = []
         self._appliers: dict[type, Callable[[Any], None]] = {
-            BookUpdate: self._book,
-            Trade: self._trade,
+            BookUpdate: self.apply_book,
+            Trade: self.apply_trade,
             Ticker: self._ticker,
             Candle: self._candle,
             Prediction: self._prediction,
@@ -104,7 +104,8 @@ class Market:
         if applier is not None:
             applier(event)
 
-    def _book(self, event: BookUpdate) -> None:
+    def apply_book(self, event: BookUpdate) -> None:
+        """Change a book; it is trusted from a snapshot on, until it crosses or a gap is told."""
         listing = self.listings.get(event.symbol) or self.listing(event.symbol)
         if event.exchange_ts > listing.clock_ns:
             listing.clock_ns = event.exchange_ts
@@ -112,8 +113,9 @@ class Market:
             if listing.was_crossed and event.ts - listing.crossed_ts >= CROSSED_AGAIN_NS:
                 self._crossed(listing, event)
             return
-        listing.book.apply(event)
-        if listing.book.is_crossed:
+        book = listing.book
+        book.apply(event)
+        if book.best_bid > book.best_ask and book.is_crossed:
             if listing.is_live:
                 self._crossed(listing, event)
             elif not listing.was_crossed:
@@ -132,7 +134,8 @@ class Market:
         reason = "best bid above best ask"
         self.notices.append(FeedDown(event.ts, event.symbol, reason, event.exchange_ts))
 
-    def _trade(self, event: Trade) -> None:
+    def apply_trade(self, event: Trade) -> None:
+        """Take in the price and time of a trade."""
         listing = self.listings.get(event.symbol) or self.listing(event.symbol)
         if event.exchange_ts > listing.clock_ns:
             listing.clock_ns = event.exchange_ts

@@ -130,6 +130,8 @@ class Matcher:
             qty = sum(offered for _, offered in offers)
             filled = self._fill(orders, resting, resting.price, qty, happening, facts)
             for price, offered in offers:
+                if not filled:
+                    break
                 part = min(filled, offered)
                 orders.take(taker, price, part)
                 filled -= part

@@ -301,6 +301,14 @@ def test_a_crossing_book_is_shared_by_price_then_arrival() -> None:
     assert paper.fills() == [(3, first, "100", "5", "cross"), (3, second, "100", "2", "cross")]
 
 
+def test_only_levels_that_gave_something_are_marked() -> None:
+    paper = Paper()
+    paper.place(1, "Buy", 3, "100.0")
+    paper.book(2, "100.0x0 99.9x0", "99.8x3 99.9x5 100.0x7")
+    marks = paper.engine.exchange._symbols[LINEAR].taken_asks.marks
+    assert marks == {e12("99.8"): e12(3)}
+
+
 def test_a_lot_taken_by_a_taker_does_not_cross_us_later() -> None:
     paper = Paper()
     paper.place(1, "Buy", 150, "100.1")

@@ -96,7 +96,7 @@ def test_a_deletion_of_a_level_that_was_out_of_view_forgets_it_once() -> None:
 
 def test_a_level_that_is_gone_and_back_in_one_update_was_never_gone() -> None:
     held, taken = shown(asks="100x5"), Taken("Sell")
-    taken.add(e12(100), e12(4), e12(100))
+    taken.add(e12(100), e12(4))
     change(held, taken, "100x0 100x3")
     assert taken.marks == {e12(100): e12(3)}
 

@@ -143,14 +143,20 @@ class TradingAccount:
     def before(self, event: Event, facts: list[Fact]) -> None:
         """What is due before the market takes in ``event``, as in core's engine."""
         if isinstance(event, BookUpdate | Trade):
-            self._exchange.arrive(event.symbol, event.exchange_ts, event.ts, facts)
+            orders = self._exchange.orders_of(event.symbol)
+            if orders is not None and (orders.pending or orders.listing.next_funding_ns):
+                self._exchange.advance(orders, event.exchange_ts, event.ts, facts)
         elif isinstance(event, Ticker):
             self._exchange.fund(event.symbol, event.exchange_ts, event.ts, facts)
 
     def after(self, event: Event, facts: list[Fact]) -> None:
         """Resting orders against ``event``, and what came of it."""
         if isinstance(event, BookUpdate | Trade):
-            self._exchange.match(event, facts)
+            orders = self._exchange.orders_of(event.symbol)
+            if orders is not None and isinstance(event, BookUpdate):
+                self._exchange.match_book(orders, event, facts)
+            elif orders is not None and isinstance(event, Trade):
+                self._exchange.match_trade(orders, event, facts)
         if facts:
             self._take(facts)
 
