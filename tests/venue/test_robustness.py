@@ -50,9 +50,9 @@ async def a_mix(seed: int, events: int, limit_s: float) -> None:
     """Odd seeds mix every fault; even ones leave out what loses prints unseen, and check prints."""
     names = sorted(MIXED if seed % 2 else set(MIXED) - UNSEEN)
     async with storm(seed) as weather:
-        weather.cause(fault="mix", seed=seed, rate=0.01, seconds=LASTS_S, only=names)
+        weather.cause(fault="mix", seed=seed, rate=0.02, seconds=LASTS_S, only=names)
         await weather_it(weather, events, limit_s)
-        assert weather.venue.hub.counts.faults > 5
+        assert weather.venue.hub.counts.faults >= 1
         check(weather, set(names))
 
 
