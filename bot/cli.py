@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,6 +47,17 @@ def _seconds(text: str | None) -> float | None:
     if match is None:
         raise typer.BadParameter(f"{text!r} is no time: write 90s, 10m, 2h or 7d")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+
+
+def _secrets(pairs: Iterable[str]) -> dict[str, str]:
+    """``KEY:SECRET`` texts as a mapping."""
+    secrets = {}
+    for pair in pairs:
+        key, colon, secret = pair.partition(":")
+        if not (key and colon and secret):
+            raise typer.BadParameter(f"{pair!r} is no key: write KEY:SECRET")
+        secrets[key] = secret
+    return secrets
 
 
 @app.command()
@@ -155,10 +167,20 @@ def venue(
     capture: Annotated[
         Path | None, typer.Option(help="Play back this raw capture instead.")
     ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY:SECRET",
+            help="An account's API key; repeat for more. [demo-key:demo-secret]",
+        ),
+    ] = None,
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
     as_json: Json = False,
 ) -> None:
     """Serve a local Bybit v5 venue: WebSockets and REST on 127.0.0.1.
+
+    Signed requests and /v5/private take the key demo-key with the secret demo-secret, unless
+    --key names others; docs/local-venue.md has the faults it makes on demand.
 
     Examples: `bot venue` · `bot venue --port 0 --json` · `bot venue --capture BYBIT.jsonl.zst`
     """
@@ -177,6 +199,7 @@ def venue(
             seed=seed,
             events_per_s=events_per_s,
             capture=capture,
+            secrets=_secrets(key or ()),
             until_eof=until_eof,
             listening=listening,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +19,7 @@ async def serve(
     seed: int,
     events_per_s: float,
     capture: Path | None,
+    secrets: Mapping[str, str] | None = None,
     until_eof: bool,
     listening: Callable[[dict[str, str]], None],
 ) -> None:
@@ -28,7 +29,11 @@ async def serve(
     whatever stops the market.
     """
     venue = emulator.Venue(
-        symbols or emulator.DEFAULT_SYMBOLS, seed=seed, events_per_s=events_per_s, capture=capture
+        symbols or emulator.DEFAULT_SYMBOLS,
+        seed=seed,
+        events_per_s=events_per_s,
+        capture=capture,
+        secrets=secrets or emulator.DEMO,
     )
     serving = asyncio.ensure_future(
         emulator.serve(venue, port, lambda ws, rest: listening({"ws": ws, "rest": rest}))

@@ -22,6 +22,9 @@ from bot.core.events import (
 )
 from bot.core.instrument import UNIT, Rules, to_e12
 
+CROSSED_AGAIN_NS = 2_000_000_000
+"""How often a crossed book is told of, so that it is asked for again."""
+
 
 class Listing:
     """One symbol. ``clock_ns`` is the largest exchange stamp seen in its books and trades.
@@ -29,15 +32,16 @@ class Listing:
     ``live_seq`` is the ``seq`` of the snapshot since which the book is known without a gap.
     """
 
-    __slots__ = ("book", "candle", "clock_ns", "funding_rate", "is_live", "last_price", "live_seq",
-                 "mark", "next_funding_ns", "predictions", "rules", "symbol", "ticker",
-                 "was_crossed")  # fmt: skip
+    __slots__ = ("book", "candle", "clock_ns", "crossed_ts", "funding_rate", "is_live",
+                 "last_price", "live_seq", "mark", "next_funding_ns", "predictions", "rules",
+                 "symbol", "ticker", "was_crossed")  # fmt: skip
 
     def __init__(self, symbol: str) -> None:
         self.symbol = symbol
         self.book = Book()
         self.is_live = False
         self.was_crossed = False
+        self.crossed_ts = 0
         self.live_seq = 0
         self.clock_ns = 0
         self.last_price: E12 = 0
@@ -106,14 +110,16 @@ class Market:
         if event.exchange_ts > listing.clock_ns:
             listing.clock_ns = event.exchange_ts
         if not listing.is_live and not event.snapshot:
+            if listing.was_crossed and event.ts - listing.crossed_ts >= CROSSED_AGAIN_NS:
+                self._crossed(listing, event)
             return
         book = listing.book
         book.apply(event)
         if book.best_bid > book.best_ask and book.is_crossed:
             if listing.is_live:
-                reason = "best bid above best ask"
-                down = FeedDown(event.ts, event.symbol, reason, event.exchange_ts)
-                self.notices.append(down)
+                self._crossed(listing, event)
+            elif not listing.was_crossed:
+                listing.crossed_ts = event.ts
             listing.is_live, listing.was_crossed = False, True
             return
         if not listing.is_live:
@@ -121,6 +127,12 @@ class Market:
         if listing.was_crossed:
             listing.was_crossed = False
             self.notices.append(FeedUp(event.ts, event.symbol, event.exchange_ts))
+
+    def _crossed(self, listing: Listing, event: BookUpdate) -> None:
+        """Tell of it; again while it lasts, since the snapshot asked for may be crossed, too."""
+        listing.crossed_ts = event.ts
+        reason = "best bid above best ask"
+        self.notices.append(FeedDown(event.ts, event.symbol, reason, event.exchange_ts))
 
     def apply_trade(self, event: Trade) -> None:
         """Take in the price and time of a trade."""

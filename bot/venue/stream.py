@@ -52,6 +52,7 @@ class MarketStream:
         inbox: Inbox,
         *,
         connects: RateLimit,
+        renewals: RateLimit | None = None,
         random: Random,
         connect_timeout_s: float = 10.0,
         silence_s: float = 10.0,
@@ -82,7 +83,7 @@ class MarketStream:
         self._connection: Connection | None = None
         self._to_renew: dict[str, None] = {}
         self._renewal_wanted = asyncio.Event()
-        self._renewals = RateLimit(10, 10.0)
+        self._renewals = renewals or RateLimit(10, 10.0)
 
     async def run(self) -> None:
         """Keep the topics coming until cancelled. Raises VenueUnreachable (see the class)."""
@@ -101,7 +102,8 @@ class MarketStream:
     def resubscribe(self, topic: str) -> None:
         """Ask for a fresh snapshot of one topic, soon.
 
-        Requests for a topic that already waits are one request, and at most 10 in 10 s are sent.
+        Requests for a topic that already waits are one request, and at most 10 in 10 s are sent,
+        unless the constructor was given another limit.
         A connect, which subscribes everything, takes their place.
         """
         if topic not in self.topics:

@@ -8,6 +8,7 @@ https://bybit-exchange.github.io/docs/v5/ws/connect and the pages of each topic 
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from typing import Literal, TypeAlias, get_args
 
@@ -33,6 +34,9 @@ from bot.venue.payloads import MS, UNREADABLE, Envelope
 DEPTHS = (1, 50, 200, 1000)
 _DEPTH_NAMES = frozenset(map(str, DEPTHS))
 _PROBLEMS_KEPT = 100
+SNAPSHOT_WAIT_NS = 2_000_000_000
+"""How long deltas may come without the snapshot that they change, before it is asked for."""
+_TOPIC_IN_PIECES = re.compile(rb'"topic"\s*:\s*"([\w.]{1,100})"')
 
 Skip: TypeAlias = Literal["malformed", "unknown topic", "refused", "no connection"]
 SKIPPED: tuple[Skip, ...] = get_args(Skip)
@@ -54,7 +58,7 @@ class Problem(Struct, frozen=True):
 class _Topic:
     """One subscribed stream: how to read it, and what must be remembered to do so."""
 
-    __slots__ = ("depth", "is_live", "kind", "symbol", "ticker", "u")
+    __slots__ = ("depth", "is_live", "kind", "symbol", "ticker", "u", "waiting_since")
 
     def __init__(self, kind: str, symbol: str, depth: int) -> None:
         self.kind = kind
@@ -63,6 +67,7 @@ class _Topic:
         self.is_live = False
         self.u = 0
         self.ticker: Ticker | None = None
+        self.waiting_since = 0
 
 
 def _parse_topic(text: str, category: str) -> _Topic | None:
@@ -131,7 +136,10 @@ class Codec:
         try:
             envelope = payloads.envelope(frame.data)
         except UNREADABLE as error:
-            return self._skip(frame, "malformed", _quote(frame, error))
+            self._skip(frame, "malformed", _quote(frame, error))
+            named = _TOPIC_IN_PIECES.search(frame.data)
+            lost = topics.get(named[1].decode()) if named is not None else None
+            return self._lose(frame, lost, "a frame could not be read") if lost else []
         text = envelope.topic
         if not text:
             return self._control(frame, envelope)
@@ -143,7 +151,7 @@ class Codec:
             topics[text] = topic
         try:
             if topic.kind == "orderbook":
-                return self._book(frame.ts, topic, envelope)
+                return self._book(frame, topic, envelope)
             if topic.kind == "publicTrade":
                 return self._trades(frame.ts, topic, envelope)
             if topic.kind == "tickers":
@@ -151,14 +159,33 @@ class Codec:
             return self._klines(frame.ts, topic, envelope)
         except UNREADABLE as error:
             self._skip(frame, "malformed", f"{text}: {_quote(frame, error)}")
-            return self._lose(frame.ts, topic, "a frame could not be read")
+            return self._lose(frame, topic, "a frame could not be read")
 
-    def _lose(self, ts: int, topic: _Topic, reason: str) -> list[Event]:
-        """An order-book delta is missing: the book is unknown until the next snapshot."""
-        if topic.kind != "orderbook" or not topic.is_live:
+    def _lose(self, frame: Frame, topic: _Topic, reason: str) -> list[Event]:
+        """A delta is missing, or a print: the symbol is unknown until its next snapshot.
+
+        Of other topics nothing can be lost that the next frame does not tell.
+        """
+        if topic.kind not in ("orderbook", "publicTrade"):
             return []
-        topic.is_live = False
-        return [FeedDown(ts, topic.symbol, reason)]
+        events: list[Event] = []
+        for other in self._topics[frame.conn].values():
+            if other.kind == "orderbook" and other.symbol == topic.symbol and other.is_live:
+                other.is_live = False
+                other.waiting_since = 0
+                events.append(FeedDown(frame.ts, other.symbol, reason))
+        return events
+
+    def _early(self, ts: int, topic: _Topic) -> list[Event]:
+        """A delta of a book that is not known. A snapshot that got lost is asked for again."""
+        self.counts["before snapshot"] += 1
+        if not topic.waiting_since:
+            topic.waiting_since = ts
+        if ts - topic.waiting_since < SNAPSHOT_WAIT_NS:
+            return []
+        topic.waiting_since = ts
+        seconds = SNAPSHOT_WAIT_NS // 10**9
+        return [FeedDown(ts, topic.symbol, f"no snapshot came in {seconds} s")]
 
     def _control(self, frame: Frame, envelope: Envelope) -> list[Event]:
         """Acks, pongs and errors move nothing; a refusal is a problem."""
@@ -176,19 +203,19 @@ class Codec:
 
     # --- the topics' data ----------------------------------------------------------------------
 
-    def _book(self, ts: int, topic: _Topic, envelope: Envelope) -> list[Event]:
+    def _book(self, frame: Frame, topic: _Topic, envelope: Envelope) -> list[Event]:
         data = payloads.book(envelope.data)
+        ts = frame.ts
         is_snapshot = envelope.type == "snapshot" or data.u == 1
         if is_snapshot:
             events: list[Event] = [] if topic.is_live else [FeedUp(ts, topic.symbol)]
         elif not topic.is_live:
-            self.counts["before snapshot"] += 1
-            return []
+            return self._early(ts, topic)
         elif data.u != topic.u + 1:
             if data.u <= topic.u:
                 self.counts["duplicate"] += 1
                 return []
-            return self._lose(ts, topic, f"gap in u: {data.u} after {topic.u}")
+            return self._lose(frame, topic, f"gap in u: {data.u} after {topic.u}")
         else:
             events = []
         number = E12_OF_TEXT
@@ -204,6 +231,7 @@ class Codec:
             [(number[price], number[qty]) for price, qty in data.a],
         )
         topic.is_live = True
+        topic.waiting_since = 0
         topic.u = data.u
         events.append(update)
         return events

@@ -311,15 +311,6 @@ BAD_FRAMES = [
     message("tickers.BTCUSDT", None),
     message("tickers.BTCUSDT", {}, ts=10**30),
     message("tickers.BTCUSDT", {}, ts=-1),
-    trade(T=10**30),
-    trade(seq=10**20),
-    trade(price="NaN"),
-    trade(price="-1"),
-    trade(qty="1e5"),
-    trade(qty="9" * 50),
-    trade(side="buy"),
-    trade(side=None),
-    message("publicTrade.BTCUSDT", {}),
     kline(confirm=True, close="0"),
     kline(confirm=True, open="1e-3"),
     kline(confirm=True, high=None),
@@ -340,6 +331,56 @@ def test_a_frame_that_cannot_be_read_is_counted_and_named_and_moves_nothing(fram
     assert "\n" not in text
     assert wire.codec.counts["malformed"] == 1
     assert wire.send(book(11))[0].u == 11
+
+
+BAD_TRADES = [
+    trade(T=10**30),
+    trade(seq=10**20),
+    trade(price="NaN"),
+    trade(price="-1"),
+    trade(qty="1e5"),
+    trade(qty="9" * 50),
+    trade(side="buy"),
+    trade(side=None),
+    message("publicTrade.BTCUSDT", {}),
+    text_of(trade())[:60],
+]
+
+
+@pytest.mark.parametrize("frame", BAD_TRADES, ids=lambda frame: str(frame)[:60])
+def test_a_print_that_cannot_be_read_is_a_gap_of_its_symbol(frame):
+    wire = Wire()
+    wire.send(snapshot(), snapshot(name="ETHUSDT"), trade())
+    down = FeedDown(wire.ts + 1, "linear:BTCUSDT", "a frame could not be read")
+    assert wire.send(frame) == [down]
+    assert [kind for kind, _ in wire.problems] == ["malformed"]
+    assert wire.send(frame) == []
+    assert wire.send(book(11, name="ETHUSDT"))[0].u == 11
+    assert isinstance(wire.send(snapshot(40))[0], FeedUp)
+
+
+def test_half_a_delta_takes_its_book_down_at_once():
+    wire = Wire()
+    wire.send(snapshot())
+    half = text_of(book(11, bids=[("65114.20", "1")]))[:100]
+    (down,) = wire.send(half)
+    assert isinstance(down, FeedDown)
+
+
+def test_a_snapshot_that_does_not_come_is_asked_for_again_every_two_seconds():
+    wire = Wire()
+    assert wire.send(book(11)) == []
+    wire.ts += 1_999_999_998
+    assert wire.send(book(12)) == []
+    (down,) = wire.send(book(13))
+    assert down == FeedDown(wire.ts, "linear:BTCUSDT", "no snapshot came in 2 s")
+    assert wire.codec.book_topic("linear:BTCUSDT") == "orderbook.50.BTCUSDT"
+    assert wire.send(book(14)) == []
+    wire.ts += 2_000_000_000
+    assert len(wire.send(book(15))) == 1
+    assert isinstance(wire.send(snapshot(40))[0], FeedUp)
+    wire.send(book(99))
+    assert wire.send(book(100)) == []
 
 
 BAD_BOOKS = [

@@ -28,6 +28,7 @@ class Socket:
         self._outbox: deque[str] = deque()
         self._wake = asyncio.Event()
         self._closing_code: int | None = None
+        self._most_waiting = MAX_OUTBOX
         # Bybit offers no compression on public streams.
         self._ws = web.WebSocketResponse(compress=False, max_msg_size=_MAX_REQUEST_BYTES)
 
@@ -48,11 +49,12 @@ class Socket:
         return self._ws
 
     def send(self, text: str) -> None:
-        if len(self._outbox) >= MAX_OUTBOX:
+        if len(self._outbox) >= self._most_waiting:
             self.abort()
             return
         self._outbox.append(text)
-        self._wake.set()
+        if self._most_waiting == MAX_OUTBOX:
+            self._wake.set()
 
     def abort(self) -> None:
         self._outbox.clear()
@@ -62,6 +64,20 @@ class Socket:
     def close(self, code: int) -> None:
         self._closing_code = code
         self._wake.set()
+
+    def truncate(self, text: str) -> None:
+        """Write the header of a frame and half of its payload, then end the connection."""
+        self._outbox.clear()
+        payload = text.encode()
+        transport = self._request.transport
+        if transport is not None:
+            # https://www.rfc-editor.org/rfc/rfc6455#section-5.2: FIN, text, 64-bit length
+            transport.write(b"\x81\x7f" + len(payload).to_bytes(8, "big"))
+            transport.write(payload[: len(payload) // 2])
+            transport.close()
+
+    def choke(self, frames: int) -> None:
+        self._most_waiting = min(frames, MAX_OUTBOX - 1)
 
     async def _read(self, member: Member) -> None:
         loop = asyncio.get_running_loop()

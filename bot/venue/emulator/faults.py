@@ -1,12 +1,13 @@
-"""What can be made to go wrong, as one table; ``POST /control/fault`` and tests arm it.
+"""What can be made of a frame, as one table; ``POST /control/fault`` and tests arm it.
 
-Most faults are functions from the next frame of a topic to the frames that go out instead. Some
-act on connections: ``hub.py``. A new fault is one more function in a table.
+These faults are functions from the next frame of a topic to the frames that go out instead;
+``strikes.py`` says whom they strike, and those that act on connections are in ``hub.py``.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -15,6 +16,8 @@ FrameFault: TypeAlias = Callable[[str, list[str]], list[str]]
 """(the frame that was due, what a new subscriber would get now) -> what goes out instead."""
 
 
+_STAMPS = re.compile(r'"(ts|cts|T|timestamp|creationTime|updatedTime|execTime)":("?)(\d{13})')
+_CROSSED_SPREADS = 200
 _NAMES_AND_TIMES = frozenset({"s", "symbol", "start", "end", "interval", "i", "T"})
 
 
@@ -30,7 +33,7 @@ def _duplicate(frame: str, snapshot: list[str]) -> list[str]:
 
 
 def _malformed(frame: str, snapshot: list[str]) -> list[str]:
-    """Half a frame; the other half is lost."""
+    """Half a text in a whole frame; the other half is lost."""
     del snapshot
     return [frame[: len(frame) // 2]]
 
@@ -61,7 +64,8 @@ def _crossed(frame: str, snapshot: list[str]) -> list[str]:
     """The frame also brings a bid above the best ask, and no later delta removes it."""
     now = json.loads(snapshot[0])["data"]
     (best_ask, size), best_bid = now["a"][0], now["b"][0][0]
-    above = 2 * Decimal(best_ask) - Decimal(best_bid)
+    # Far above: the snapshot may be some frames newer than the frame that is struck.
+    above = Decimal(best_ask) + _CROSSED_SPREADS * (Decimal(best_ask) - Decimal(best_bid))
     message = json.loads(frame)
     bids = message["data"]["b"]
     bids.insert(0, [str(above), size])
@@ -81,6 +85,11 @@ FRAME_FAULTS: dict[str, FrameFault] = {
 }
 """By name; each strikes the next frames of one topic."""
 BOOK_ONLY = frozenset({"crossed"})
+
+
+def skewed(text: str, skew_ms: int) -> str:
+    """The frame as a venue would write it whose clock is ``skew_ms`` ahead."""
+    return _STAMPS.sub(lambda m: f'"{m[1]}":{m[2]}{int(m[3]) + skew_ms}', text)
 
 
 def _text(message: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Callable
 from typing import Protocol
 
 from bot.venue.emulator import frames
@@ -53,10 +54,14 @@ class Feed(Protocol):
 
 
 class LiveFeed:
-    """The synthetic market as a feed, on a grid of 10 ms of market time."""
+    """The synthetic market as a feed, on a grid of 10 ms of market time.
 
-    def __init__(self, market: Market) -> None:
+    ``on_step`` is called after each, before the prints of the step are published and forgotten.
+    """
+
+    def __init__(self, market: Market, on_step: Callable[[], None] | None = None) -> None:
         self.market = market
+        self._on_step = on_step
         self._now_ms = market.now_ns // _MS // GRID_MS * GRID_MS
         self._streams: dict[Topic, Stream] = {}
         self._released_u: dict[Topic, int] = {}
@@ -87,6 +92,8 @@ class LiveFeed:
         while (self._now_ms + GRID_MS) * _MS <= to_ns:
             self._now_ms += GRID_MS
             self.market.advance(self._now_ms * _MS)
+            if self._on_step is not None:
+                self._on_step()
             for market in self.market.symbols.values():
                 if market.unpublished:
                     outgoing += self._trades(market)

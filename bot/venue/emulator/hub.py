@@ -5,19 +5,19 @@ The hub knows sockets only as ``Outlet``; every method is synchronous and runs i
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from msgspec import Struct
 
 from bot.venue.emulator.commands import Connection, answer
-from bot.venue.emulator.faults import BOOK_ONLY, FRAME_FAULTS, FrameFault
+from bot.venue.emulator.faults import FRAME_FAULTS, skewed
 from bot.venue.emulator.feed import Feed, Outgoing, Topic
 from bot.venue.emulator.listing import VenueError
-
-MAX_ARMED = 1000
+from bot.venue.emulator.private_socket import PRIVATE, PrivateDesk
+from bot.venue.emulator.strikes import STRIKING, Mix, Strikes
 
 
 class Outlet(Protocol):
@@ -31,6 +31,12 @@ class Outlet(Protocol):
 
     def close(self, code: int) -> None:
         """Close with a close frame."""
+
+    def truncate(self, text: str) -> None:
+        """Send half of a frame, then cut the connection."""
+
+    def choke(self, frames: int) -> None:
+        """Treat the client as one that reads nothing: cut it when so many frames wait."""
 
 
 class Member:
@@ -55,14 +61,20 @@ class Counts(Struct):
 class Hub:
     """Subscriptions and delivery."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, private: PrivateDesk | None = None) -> None:
         self.feed = feed
+        self._private = private
         self.counts = Counts()
         self.refusing = False
+        self.stalling = False
+        self.moved = asyncio.Event()
+        self.skew_ms = 0
+        self.mix: Mix | None = None
+        self.on_drawn: Callable[[str, Topic], None] = _nothing
         self._silent = False
+        self._strikes = Strikes()
         self.members: dict[str, Member] = {}
         self._listeners: dict[Topic, dict[str, Member]] = {}
-        self._armed: dict[Topic, deque[FrameFault]] = {}
         self._ids = itertools.count(1)
 
     def join(self, category: str, outlet: Outlet) -> Member:
@@ -72,7 +84,11 @@ class Hub:
         return member
 
     def leave(self, member: Member) -> None:
-        self._unsubscribe(member, tuple(member.connection.topics))
+        if member.connection.category == PRIVATE:
+            assert self._private is not None
+            self._private.left(member.connection)
+        else:
+            self._unsubscribe(member, tuple(member.connection.topics))
         self.members.pop(member.connection.id, None)
 
     def request(self, member: Member, text: str) -> None:
@@ -81,6 +97,10 @@ class Hub:
             return  # it left while its request was under way
         self.counts.requests += 1
         category = member.connection.category
+        if category == PRIVATE:
+            assert self._private is not None
+            self._send(member, self._private.answer(member.connection, text))
+            return
         reply = answer(member.connection, text, lambda topic: self.feed.knows((category, topic)))
         self._send(member, reply.text)
         self._unsubscribe(member, reply.unsubscribe)
@@ -88,7 +108,8 @@ class Hub:
             topic = (category, name)
             member.connection.topics.add(name)
             for first in self.feed.subscribe(topic):
-                self._send(member, first)
+                for struck in self._through_mix(topic, first):
+                    self._send(member, struck)
             self._listeners.setdefault(topic, {})[member.connection.id] = member
 
     def publish(self, outgoing: Iterable[Outgoing]) -> None:
@@ -96,27 +117,71 @@ class Hub:
             listeners = self._listeners.get(topic)
             if not listeners:
                 continue
-            texts = self._struck(topic, text) if topic in self._armed else [text]
-            for one in texts:
-                for member in tuple(listeners.values()):
-                    self._send(member, one)
+            drawn = self.mix.draw(topic) if self.mix is not None else None
+            fault = self._strikes.next_fault(topic) or (drawn if drawn in STRIKING else None)
+            self.counts.faults += fault is not None
+            for one in self._through(topic, text, fault):
+                self._spread(topic, one)
+            if drawn is not None and drawn not in STRIKING:
+                self.on_drawn(drawn, topic)
+
+    def deliver(self, addressed: Iterable[tuple[str, str]]) -> None:
+        """Send (connection id, text) to private connections."""
+        for connection_id, text in addressed:
+            member = self.members.get(connection_id)
+            if member is not None:
+                self._send(member, text)
 
     def arm(self, fault: str, topic: Topic, count: int = 1) -> None:
         """Let ``fault`` strike the next ``count`` frames of a topic that somebody listens to.
 
         Raises VenueError for an unknown fault, and for a topic that it cannot strike.
         """
-        if fault not in FRAME_FAULTS:
-            raise VenueError(f"no frame fault {fault!r}: there are {', '.join(FRAME_FAULTS)}")
-        if topic not in self._listeners:
-            live = ", ".join(":".join(known) for known in self._listeners) or "none"
-            raise VenueError(f"nobody listens to {':'.join(topic)}; live topics: {live}")
-        if fault in BOOK_ONLY and not topic[1].startswith("orderbook."):
-            raise VenueError(f"{fault} strikes order books only, not {topic[1]}")
-        queue = self._armed.setdefault(topic, deque())
-        if not 1 <= count <= MAX_ARMED - len(queue):
-            raise VenueError(f"count = {count}: between 1 and {MAX_ARMED} strikes can wait")
-        queue.extend([FRAME_FAULTS[fault]] * count)
+        self._must_be_live(topic)
+        self._strikes.arm(fault, topic, count)
+
+    def live_topics(self) -> list[Topic]:
+        return list(self._listeners)
+
+    def delay(self, topic: Topic) -> None:
+        """Hold a topic's frames back until ``end_delay``. Raises VenueError."""
+        self._must_be_live(topic)
+        self.counts.faults += 1
+        self._strikes.delay(topic)
+
+    def end_delay(self, topic: Topic) -> None:
+        for text in self._strikes.end_delay(topic):
+            self._spread(topic, text)
+
+    def truncate(self, topic: Topic) -> int:
+        """Cut every listener in the middle of a frame: the topic's first one. How many."""
+        self._must_be_live(topic)
+        self.counts.faults += 1
+        texts = self.feed.subscribe(topic) or ['{"topic":"' + topic[1] + '"}']
+        listeners = tuple(self._listeners[topic].values())
+        for member in listeners:
+            member.outlet.truncate(texts[0])
+        return len(listeners)
+
+    def choke(self, category: str | None, frames: int) -> int:
+        """Take clients for slow readers; returns how many."""
+        members = self._of(category)
+        for member in members:
+            member.outlet.choke(frames)
+        return len(members)
+
+    def stall(self, stalling: bool) -> None:
+        """From here on new connections are accepted and hear nothing, or are served again."""
+        self.counts.faults += stalling
+        self.stalling = stalling
+        if not stalling:
+            self.moved.set()
+            self.moved = asyncio.Event()
+
+    def skew(self, skew_ms: int) -> None:
+        """From here on the venue's clock is so far ahead."""
+        self.counts.faults += 1
+        self.skew_ms = skew_ms
 
     def restart(self, topic: Topic | None) -> int:
         """Begin one book, or all live books, again at ``u`` = 1; returns how many.
@@ -162,18 +227,30 @@ class Hub:
             if category is None or member.connection.category == category
         ]
 
-    def _struck(self, topic: Topic, text: str) -> list[str]:
-        queue = self._armed[topic]
-        fault = queue.popleft()
-        if not queue:
-            del self._armed[topic]
+    def _through(self, topic: Topic, text: str, fault: str | None) -> list[str]:
+        return self._strikes.through(topic, text, fault, lambda: self.feed.subscribe(topic))
+
+    def _through_mix(self, topic: Topic, text: str) -> list[str]:
+        """A new subscriber's own first frame: armed faults wait for everybody's next."""
+        drawn = self.mix.draw(topic) if self.mix is not None else None
+        if drawn not in FRAME_FAULTS:
+            return [text]
         self.counts.faults += 1
-        return fault(text, self.feed.subscribe(topic))
+        return FRAME_FAULTS[drawn](text, [text])
+
+    def _spread(self, topic: Topic, text: str) -> None:
+        for member in tuple(self._listeners.get(topic, {}).values()):
+            self._send(member, text)
+
+    def _must_be_live(self, topic: Topic) -> None:
+        if topic not in self._listeners:
+            live = ", ".join(":".join(known) for known in self._listeners) or "none"
+            raise VenueError(f"nobody listens to {':'.join(topic)}; live topics: {live}")
 
     def _send(self, member: Member, text: str) -> None:
         if not self._silent:
             self.counts.frames += 1
-            member.outlet.send(text)
+            member.outlet.send(skewed(text, self.skew_ms) if self.skew_ms else text)
 
     def _unsubscribe(self, member: Member, names: tuple[str, ...]) -> None:
         for name in names:
@@ -183,5 +260,10 @@ class Hub:
             listeners.pop(member.connection.id, None)
             if not listeners and topic in self._listeners:
                 del self._listeners[topic]
-                self._armed.pop(topic, None)
+                self._strikes.forget(topic)
                 self.feed.release(topic)
+
+
+def _nothing(fault: str, topic: Topic) -> None:
+    """Nobody makes the faults that a mix draws."""
+    del fault, topic

@@ -13,6 +13,7 @@ from bot.venue.emulator.frames import linear_ticker_fields, spot_ticker_fields
 from bot.venue.emulator.instruments import instrument
 from bot.venue.emulator.listing import Listing, plain
 from bot.venue.emulator.market import Market, SymbolMarket
+from bot.venue.emulator.risk_limits import PAGE_SYMBOLS, tiers
 
 Query: TypeAlias = Mapping[str, str]
 Result: TypeAlias = dict[str, Any]
@@ -50,6 +51,7 @@ def routes(market: Market) -> Routes:
         "/v5/market/tickers": answers.tickers,
         "/v5/market/recent-trade": answers.recent_trade,
         "/v5/market/funding/history": answers.funding_history,
+        "/v5/market/risk-limit": answers.risk_limit,
     }
 
 
@@ -166,6 +168,14 @@ class MarketAnswers:
                 for one in found[: -limit - 1 : -1]
             ],
         }
+
+    def risk_limit(self, query: Query) -> Result:
+        if category_of(query) != "linear":
+            raise BadParameterError("params error: Category is illegal")
+        listings = [market.listing for market in self._some(query, "linear")]
+        page, cursor = _page(listings, query.get("cursor", ""), PAGE_SYMBOLS)
+        tiers_of_page = [tier for listing in page for tier in tiers(listing)]
+        return {"category": "linear", "list": tiers_of_page, "nextPageCursor": cursor}
 
     def _one(self, query: Query) -> SymbolMarket:
         category = category_of(query)

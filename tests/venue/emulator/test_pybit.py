@@ -13,6 +13,7 @@ import pytest
 from pybit.exceptions import InvalidRequestError
 from pybit.unified_trading import HTTP, WebSocket
 
+from bot.venue.emulator.signing import DEMO_KEY, DEMO_SECRET
 from tests.venue.emulator.sockets import running, until
 
 
@@ -81,6 +82,87 @@ async def test_pybits_rest_client_gets_instruments_klines_time_and_errors():
             assert len(funding["result"]["list"]) == 200
             with pytest.raises(InvalidRequestError, match="Invalid period!"):
                 http.get_kline(**query, interval=7)
+            http.client.close()
+
+        await asyncio.to_thread(ask)
+
+
+async def test_pybits_clients_trade_and_hear_of_it(monkeypatch):
+    async with running() as local:
+        monkeypatch.setattr(pybit.unified_trading, "PRIVATE_WSS", local.ws + "/v5/private")
+        keys = {"api_key": DEMO_KEY, "api_secret": DEMO_SECRET}
+        got: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+        def keep(message: dict[str, Any]) -> None:
+            got[message["topic"]] += message["data"]
+
+        def listen() -> WebSocket:
+            socket = WebSocket(channel_type="private", testnet=False, **keys)
+            socket.order_stream(keep)
+            socket.execution_stream(keep)
+            socket.position_stream(keep)
+            socket.wallet_stream(keep)
+            return socket
+
+        def trade() -> dict[str, Any]:
+            http = HTTP(testnet=False, **keys)
+            http.endpoint = local.rest
+            btc = {"category": "linear", "symbol": "BTCUSDT"}
+            book = http.get_orderbook(**btc, limit=1)["result"]
+            low = f"{Decimal(book['b'][0][0]) * Decimal('0.9'):.1f}"
+            taken = http.place_order(**btc, side="Buy", orderType="Market", qty="0.01")
+            rests = http.place_order(
+                **btc, side="Buy", orderType="Limit", qty="0.01", price=low, orderLinkId="rests"
+            )["result"]
+            assert rests["orderLinkId"] == "rests"
+            (open_order,) = http.get_open_orders(**btc)["result"]["list"]
+            assert open_order["orderId"] == rests["orderId"]
+            http.amend_order(**btc, orderLinkId="rests", qty="0.02")
+            (open_order,) = http.get_open_orders(**btc)["result"]["list"]
+            assert open_order["qty"] == "0.020"
+            with pytest.raises(InvalidRequestError, match="duplicate"):
+                http.place_order(
+                    **btc, side="Buy", orderType="Limit", qty="0.01", price=low, orderLinkId="rests"
+                )
+            http.cancel_order(**btc, orderLinkId="rests")
+            executions = http.get_executions(category="linear")["result"]["list"]
+            assert {each["orderId"] for each in executions} == {taken["result"]["orderId"]}
+            (position,) = http.get_positions(**btc)["result"]["list"]
+            assert (position["side"], position["size"]) == ("Buy", "0.01")
+            (wallet,) = http.get_wallet_balance(accountType="UNIFIED", coin="USDT")["result"][
+                "list"
+            ]
+            assert Decimal(wallet["totalEquity"]) < 100_000
+            rates = http.get_fee_rates(**btc)["result"]["list"]
+            assert rates[0]["takerFeeRate"] == "0.00055"
+            http.client.close()
+            return rests
+
+        socket = await asyncio.to_thread(listen)
+        try:
+            await until(
+                lambda: [m for m in local.venue.hub.members.values() if m.connection.topics]
+            )
+            rests = await asyncio.to_thread(trade)
+            await until(lambda: got["order"] and got["order"][-1]["orderStatus"] == "Cancelled")
+        finally:
+            await asyncio.to_thread(socket.exit)
+        statuses = [o["orderStatus"] for o in got["order"] if o["orderId"] == rests["orderId"]]
+        assert statuses == ["New", "New", "Cancelled"]
+        assert got["execution"][0]["execType"] == "Trade"
+        assert got["position"][-1]["size"] == "0.01"
+        assert got["wallet"][-1]["accountType"] == "UNIFIED"
+        await until(lambda: not local.venue.hub.members)
+
+
+async def test_pybit_sleeps_off_a_rate_limit_and_gets_through():
+    async with running() as local:
+
+        def ask() -> None:
+            http = HTTP(testnet=False, api_key=DEMO_KEY, api_secret=DEMO_SECRET, max_retries=5)
+            http.endpoint = local.rest
+            for _ in range(7):
+                assert http.get_fee_rates(category="linear")["retCode"] == 0
             http.client.close()
 
         await asyncio.to_thread(ask)
