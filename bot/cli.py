@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from bot import cli_bench, cli_inspect, show
+from bot import cli_bench, cli_data, cli_inspect, show
 from bot.cli_options import Config, Db, Json
 from bot.core.errors import PlainError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
 )
 cli_inspect.register(app)
+cli_data.register(app)
 app.add_typer(cli_inspect.database, name="db")
 app.add_typer(cli_bench.bench, name="bench")
 
@@ -102,7 +103,10 @@ def paper(
 
 @app.command()
 def replay(
-    path: Annotated[Path, typer.Argument(help="A journal, a run's folder, or a raw capture.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="A journal, a run's folder, a raw capture, an archive or its folder."),
+    ],
     predictions: Annotated[
         Literal["recorded", "recompute", "none"] | None,
         typer.Option(help="Default: recorded for a journal, none for a capture."),
@@ -113,6 +117,11 @@ def replay(
     bbo: Annotated[
         Path | None, typer.Option(help="Write the best prices after each book message (CSV).")
     ] = None,
+    also: cli_data.Also = None,
+    delay_ms: cli_data.DelayMs = 0.0,
+    repair: cli_data.Repair = False,
+    build_candles: cli_data.BuildCandles = "",
+    symbol: cli_data.ArchiveSymbol = None,
     config: Config = None,
     db: Db = None,
     as_json: Json = False,
@@ -120,7 +129,8 @@ def replay(
     """Step a recorded session through the same code as the live bot.
 
     Examples: `bot replay data/runs/20261124-101500-3f2a --verify` ·
-    `bot replay BYBIT.jsonl.zst --bbo best.csv --json`
+    `bot replay BYBIT.jsonl.zst --bbo best.csv --json` ·
+    `bot replay 2024-12-01_XRPUSDT_ob500.data.zip --also XRPUSDT2024-12-01.csv.gz`
     """
     from bot import config as settings_file
     from bot import replay as replaying
@@ -128,7 +138,10 @@ def replay(
 
     defaults = settings_file.load(config, db=db)
     log.configure(defaults.log.format, defaults.log.level)
-    options = replaying.ReplayOptions(predictions, verify, bbo, defaults.ledger.db)
+    archive = cli_data.archive_options(delay_ms, build_candles, symbol, repair=repair)
+    options = replaying.ReplayOptions(
+        predictions, verify, bbo, defaults.ledger.db, tuple(also or ()), archive
+    )
     result = replaying.replay(
         path,
         defaults,

@@ -1,4 +1,4 @@
-"""A recorded session through the same path: a journal of ours, or a raw Bybit capture."""
+"""A recorded session through the same path: a journal of ours, a raw capture, or archives."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from bot.ledger.journal import JournalReader, is_journal
 from bot.ledger.reading import read
 from bot.run import Memory, Run, money
 from bot.venue.archive import read_capture
+from bot.venue.archive_feed import Archive, ArchiveOptions
+from bot.venue.archive_kinds import may_be_archive
 
 BBO_COLUMNS = (
     "symbol",
@@ -43,12 +45,20 @@ class ReplayError(PlainError):
 
 
 class ReplayOptions(Struct, frozen=True):
-    """What to do beside stepping. ``db`` is the ledger that ``verify`` compares with."""
+    """What to do beside stepping. ``db`` is the ledger that ``verify`` compares with.
+
+    ``also`` are more archive files or folders, merged with the first.
+    """
 
     predictions: Predictions | None = None
     verify: bool = False
     bbo: Path | None = None
     db: str = ""
+    also: tuple[Path, ...] = ()
+    archive: ArchiveOptions = ArchiveOptions()
+
+
+_PLAIN = ReplayOptions()
 
 
 class Recording(Struct):
@@ -60,14 +70,21 @@ class Recording(Struct):
     settings: Settings | None = None
 
 
-def open_recording(path: Path) -> Recording:
-    """Raises ReplayError, JournalError or CaptureError."""
+def open_recording(path: Path, options: ReplayOptions = _PLAIN) -> Recording:
+    """Raises ReplayError, JournalError, CaptureError or ArchiveError."""
     if not path.exists():
         raise ReplayError(f"{path}: no such file or folder")
+    is_recorded = is_journal(path) or (path.is_file() and not may_be_archive(path))
+    if not is_recorded:
+        return Recording(Archive((path, *options.also), options.archive), is_journal=False)
+    if options.also:
+        raise ReplayError(f"{path}: a recording of its own; only archives are merged with others")
     if not is_journal(path):
         return Recording(read_capture(path), is_journal=False)
     reader = JournalReader(path)
     header = reader.header
+    if "config" not in header:  # a recording of the feed alone
+        return Recording(reader, is_journal=True)
     settings = parse(header["config"], f"{path}: the header's config")
     return Recording(reader, is_journal=True, run_id=header["run"], settings=settings)
 
@@ -86,7 +103,7 @@ def replay(
 
     Raises ReplayError, StrategyError and what the recording's reader raises.
     """
-    recording = open_recording(path)
+    recording = open_recording(path, options)
     chosen = settings if is_chosen or recording.settings is None else recording.settings
     predictions = options.predictions or ("recorded" if recording.is_journal else "none")
     with ExitStack() as stack:
@@ -96,7 +113,7 @@ def replay(
             run.watchers.append(stack.enter_context(_BboFile(options.bbo, run)))
         recomputed = _recomputation(chosen, run) if predictions == "recompute" else None
         started = time.perf_counter()
-        if not recording.is_journal:
+        if recording.settings is None:
             for fee in build.fees(chosen, 0):
                 run.take(fee)
             run.position = 0
@@ -144,6 +161,8 @@ def _summary(
     torn = getattr(recording.inputs, "torn", None)
     if torn:
         summary["torn"] = str(torn)
+    if isinstance(recording.inputs, Archive) and recording.inputs.damage.counts:
+        summary["repaired"] = dict(recording.inputs.damage.counts)
     return summary
 
 
@@ -208,7 +227,9 @@ def _verify(recording: Recording, facts: _Facts, db: str) -> None:
     """Raise ReplayError, naming the first fact that differs from the ledger's."""
     run_id = recording.run_id
     if run_id is None:
-        raise ReplayError("--verify needs a journal: a capture has no run to compare with")
+        raise ReplayError(
+            "--verify needs a journal: a capture, an archive or a recording has no run"
+        )
 
     def ask(connection: Connection) -> tuple[dict[str, Any], list[Fact]]:
         facts = [stored.fact for stored in read_facts(connection, run_id)]

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from bot.core.errors import PlainError
 from bot.core.events import Connected, Disconnected, Frame, Input
-from bot.venue.answers import MS, parse_instruments
+from bot.venue.answers import MS, MalformedAnswer, parse_instruments
 from bot.venue.topics import CATEGORIES
 
 log = structlog.get_logger()
@@ -69,7 +69,7 @@ def read_capture(path: Path) -> Capture:
         raise CaptureError(f"{path}: cannot be read: {error.strerror}") from error
     except zstandard.ZstdError as error:
         raise CaptureError(f"{path}: not zstd after line {reading.number}: {error}") from error
-    except ValueError as error:  # msgspec's and Unicode's errors are ValueErrors
+    except (ValueError, MalformedAnswer) as error:  # msgspec's and Unicode's are ValueErrors
         raise CaptureError(f"{path}: line {reading.number}: {error}") from error
     if not reading.number:
         raise CaptureError(f"{path}: {truncated or 'is empty'}")
