@@ -42,7 +42,7 @@ def refused(*paths: Path) -> str:
     return text
 
 
-def good_trades(tmp_path: Path, count: int = 2_000) -> Path:
+def good_trades(tmp_path: Path, count: int = 600) -> Path:
     rows = [linear_row(T0_S + n, "Buy", f"{n * 7919 % 997 + 1}", f"{n + 1}") for n in range(count)]
     return linear_trades(tmp_path / "t.csv.gz", *rows)
 
@@ -195,6 +195,7 @@ def test_empty_files_are_told(tmp_path):
     assert list(Archive([headed], ArchiveOptions())) == []
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_cut_gzip_is_an_error_and_repair_gives_the_whole_rows_before_it(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("cut")
