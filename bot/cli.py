@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from bot import cli_bench, cli_data, cli_inspect, show
-from bot.cli_options import Config, Db, Json
+from bot.cli_options import Config, Db, Json, seconds
 from bot.core.errors import PlainError
 
 app = typer.Typer(
@@ -37,16 +36,6 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _seconds(text: str | None) -> float | None:
-    """``90``, ``90s``, ``10m``, ``2h`` or ``7d`` in seconds."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
-    if match is None:
-        raise typer.BadParameter(f"{text!r} is no time: write 90s, 10m, 2h or 7d")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
 
 
 @app.command()
@@ -91,7 +80,7 @@ def paper(
 
     settings = settings_file.load(config, db=db)
     log.configure(settings.log.format, settings.log.level)
-    options = running.PaperOptions(venue, _seconds(for_), new)
+    options = running.PaperOptions(venue, seconds(for_), new)
     summary = asyncio.run(running.paper(settings, options))
     if as_json:
         show.as_json(summary)

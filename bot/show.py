@@ -57,6 +57,12 @@ def as_summary(title: str, pairs: Iterable[tuple[str, object]]) -> None:
     Console().print(table)
 
 
+def as_check(name: str, detail: str, *, ok: bool) -> None:
+    """Print one check in one line."""
+    mark = "[green]ok     [/]" if ok else "[bold red]PROBLEM[/]"
+    Console(soft_wrap=True).print(f"{mark} {name:<16} {_escaped(detail)}", highlight=False)
+
+
 def error(text: str) -> None:
     """Print one line on stderr."""
     Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escaped(text)}")
