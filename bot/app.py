@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,18 +16,16 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bot import __version__, build, local_venue
+from bot.begin import Begun, RunError, begin, record_of
 from bot.config import Settings
-from bot.core.errors import PlainError
 from bot.core.events import ClockOffset, Command, Event, Input
 from bot.inbox import Inbox
-from bot.ledger.journal import JournalReader, JournalWriter
-from bot.ledger.runs import finish_run, last_unfinished_run, start_run
+from bot.ledger.journal import JournalWriter
+from bot.ledger.runs import finish_run, start_run
 from bot.ledger.schema import open_ledger
-from bot.ledger.writer import LedgerWriter
 from bot.live import Live, Repairs
 from bot.local_venue import LocalVenue, Urls
-from bot.operate.log import bind_run
-from bot.run import Run, money
+from bot.run import WARMUP, money
 from bot.venue.address import public_url, rest_url
 from bot.venue.rest import Rest
 from bot.venue.stream import MarketStream, connect_limit
@@ -37,16 +33,9 @@ from bot.venue.topics import plan
 
 log = structlog.get_logger()
 
-WARMUP = "warm-up"
 CLEAN_ENDS = ("user", "time")
 FIRST_CONNECTS = 3
 """Connects that may fail at the start before the venue counts as unreachable."""
-DECISIVE = ("symbols", "feed", "account", "exchange", "risk", "strategies")
-"""The settings that change what is decided: a run is continued with the same."""
-
-
-class RunError(PlainError):
-    """A run cannot go on; the text says why and what to do."""
 
 
 class PaperOptions(Struct, frozen=True):
@@ -65,16 +54,14 @@ class _Paper(Struct):
     ledger: AsyncEngine
     inbox: Inbox
     rest: Rest
-    run: Run
-    run_id: str
-    writer: LedgerWriter
+    begun: Begun
     models: dict[str, Any]
     streams: list[MarketStream]
     venue: LocalVenue | None
 
     @property
     def folder(self) -> Path:
-        return self.settings.journal.folder / self.run_id
+        return self.settings.journal.folder / self.begun.id
 
 
 async def paper(settings: Settings, options: PaperOptions) -> dict[str, Any]:
@@ -94,7 +81,7 @@ async def paper(settings: Settings, options: PaperOptions) -> dict[str, Any]:
         inbox = Inbox(settings.feed.queue_size)
         rest = Rest(rest_url(urls.rest), now=inbox.now, timeout_s=settings.feed.connect_timeout_s)
         stack.push_async_callback(rest.close)
-        run, run_id, writer = await _resume_or_name(settings, options, ledger, inbox)
+        begun = await begin(settings, ledger, inbox, is_new=options.is_new)
         await _open_market(settings, rest, inbox)
         made = _Paper(
             settings,
@@ -102,9 +89,7 @@ async def paper(settings: Settings, options: PaperOptions) -> dict[str, Any]:
             ledger,
             inbox,
             rest,
-            run,
-            run_id,
-            writer,
+            begun,
             _models(settings),
             _streams(settings, urls.ws, inbox),
             venue,
@@ -113,52 +98,70 @@ async def paper(settings: Settings, options: PaperOptions) -> dict[str, Any]:
 
 
 async def _serve(made: _Paper) -> dict[str, Any]:
-    settings, run = made.settings, made.run
+    run, writer = made.begun.run, made.begun.writer
     started = time.monotonic()
-    hashes = {name: model.card.weights_sha256 for name, model in made.models.items()}
-    if not run.position:
-        await start_run(
-            made.ledger,
-            made.run_id,
-            mode="paper",
-            instance=settings.instance,
-            started_ts=made.inbox.now(),
-            config=_recorded(settings),
-            code_version=__version__,
-            seed=settings.exchange.seed,
-            models=hashes,
-            journal=str(made.folder),
-        )
-    journal = JournalWriter(
-        made.folder,
-        {
-            "config": _recorded(settings),
-            "venue": made.options.venue,
-            "code_version": __version__,
-            "models": hashes,
-        },
-        chunk_entries=settings.journal.chunk_entries,
-        chunk_s=settings.journal.chunk_s,
-    )
-    if journal.position != run.position:
-        raise RunError(
-            f"{made.folder}: {journal.position} inputs on disk, {run.position} stepped: the "
-            "journal is damaged; start a new run with --new"
-        )
-    live = Live(run, made.inbox, journal, made.writer, made.rest)
+    journal = _journal(made)
+    if not made.begun.is_continued:
+        await _record_start(made)
+    live = Live(run, made.inbox, journal, writer, made.rest)
     run.watchers.append(Repairs(run.codec.book_topic, made.streams))
-    log.info("paper run", venue=made.options.venue, symbols=list(settings.symbols))
+    log.info("paper run", venue=made.options.venue, symbols=list(made.settings.symbols))
     async with _inference(made, live), _signals(live):
         await _unwrapped(live.serve(_feeds(made, live)))
     summary = _summary(made, live, time.monotonic() - started)
     await finish_run(
         made.ledger,
-        made.run_id,
+        made.begun.id,
         ended_ts=made.inbox.now(),
         status="finished" if summary["clean"] else "failed",
         summary=summary,
     )
     return summary
+
+
+def _journal(made: _Paper) -> JournalWriter:
+    settings = made.settings
+    header = {
+        "config": record_of(settings),
+        "venue": made.options.venue,
+        "code_version": __version__,
+        "models": _hashes(made),
+    }
+    try:
+        journal = JournalWriter(
+            made.folder,
+            header,
+            chunk_entries=settings.journal.chunk_entries,
+            chunk_s=settings.journal.chunk_s,
+        )
+    except OSError as error:
+        raise RunError(f"{made.folder}: cannot be written: {error.strerror}") from error
+    position = made.begun.run.position
+    if journal.position != position:
+        raise RunError(
+            f"{made.folder}: {journal.position} inputs on disk, {position} stepped: the "
+            "journal is damaged; start a new run with --new"
+        )
+    return journal
+
+
+async def _record_start(made: _Paper) -> None:
+    await start_run(
+        made.ledger,
+        made.begun.id,
+        mode="paper",
+        instance=made.settings.instance,
+        started_ts=made.inbox.now(),
+        config=record_of(made.settings),
+        code_version=__version__,
+        seed=made.settings.exchange.seed,
+        models=_hashes(made),
+        journal=str(made.folder),
+    )
+
+
+def _hashes(made: _Paper) -> dict[str, str]:
+    return {name: model.card.weights_sha256 for name, model in made.models.items()}
 
 
 def _feeds(made: _Paper, live: Live) -> list[Coroutine[Any, Any, None]]:
@@ -247,7 +250,7 @@ async def _inference(made: _Paper, live: Live) -> AsyncIterator[None]:
         del facts
         worker.offer(event, position)
 
-    made.run.watchers.append(offer)
+    made.begun.run.watchers.append(offer)
     worker.start()
     try:
         yield
@@ -292,77 +295,18 @@ async def _open_market(settings: Settings, rest: Rest, inbox: Inbox) -> None:
     log.info("market opened", instruments=len(instruments), clock_offset_ms=offset_ns / 1e6)
 
 
-# --- starting and resuming -----------------------------------------------------------------------
-
-
-def _warn(text: str) -> None:
-    log.warning(text)
-
-
-def _recorded(settings: Settings) -> dict[str, Any]:
-    """The settings without addresses, which may hold passwords."""
-    return settings.model_dump(mode="json", exclude={"ledger"})
-
-
-async def _resume_or_name(
-    settings: Settings, options: PaperOptions, ledger: AsyncEngine, inbox: Inbox
-) -> tuple[Run, str, LedgerWriter]:
-    """Continue the unfinished run of this instance, or name a new one."""
-    row = None
-    if not options.is_new:
-        row = await last_unfinished_run(ledger, instance=settings.instance)
-    if row is not None:
-        run, writer = _stepped_again(settings, row, ledger, inbox)
-        if not run.has_ended:
-            bind_run(row["id"])
-            return run, row["id"], writer
-        # It was stopped and only its last words are missing.
-        run.finish()
-        await writer.commit(None)
-        await finish_run(ledger, row["id"], ended_ts=inbox.now())
-    run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    bind_run(run_id)
-    writer = LedgerWriter(ledger, run_id)
-    return Run(build.engine(settings), writer, warn=_warn), run_id, writer
-
-
-def _stepped_again(
-    settings: Settings, row: dict[str, Any], ledger: AsyncEngine, inbox: Inbox
-) -> tuple[Run, LedgerWriter]:
-    """Step through the run's journal: the same facts, which the ledger takes in but once."""
-    folder = settings.journal.folder / row["id"]
-    reader = JournalReader(folder)
-    now, then = _recorded(settings), reader.header["config"]
-    changed = [key for key in DECISIVE if now[key] != then[key]]
-    if changed:
-        raise RunError(
-            f"run {row['id']} is unfinished and was made with other settings "
-            f"({', '.join(changed)}): restore them, or start a new run with --new"
-        )
-    writer = LedgerWriter(ledger, row["id"])
-    run = Run(build.engine(settings), writer, warn=_warn)
-    last_ts = 0
-    for item in reader:
-        run.take(item)
-        last_ts = item.ts
-    inbox.start_after(last_ts)
-    if reader.torn:
-        log.warning("the journal's tail was torn: it never happened", detail=str(reader.torn))
-    log.info("run continued", run=row["id"], inputs=run.position, facts=run.counts["facts"])
-    return run, writer
-
-
 def _summary(made: _Paper, live: Live, wall_s: float) -> dict[str, Any]:
-    run, stopped_by = made.run, live.stopped_by
+    run, stopped_by = made.begun.run, live.stopped_by
     counts = run.counts
     return {
-        "run": made.run_id,
+        "run": made.begun.id,
         "clean": stopped_by is not None and stopped_by.source in CLEAN_ENDS,
         "venue": made.options.venue,
         "ended_by": f"{stopped_by.source}: {stopped_by.reason}" if stopped_by else "",
         "wall_s": round(wall_s, 3),
         "inputs": run.position,
         "frames": run.frames,
+        "skipped": run.skipped,
         "events": run.events,
         "gaps": counts["gaps"],
         "predictions": counts["predictions"],
@@ -371,7 +315,7 @@ def _summary(made: _Paper, live: Live, wall_s: float) -> dict[str, Any]:
         "fills": counts["fills"],
         **money(run),
         "facts": counts["facts"],
-        "digest": made.writer.hexdigest(),
+        "digest": made.begun.writer.hexdigest(),
         "journal": str(made.folder),
         "db": made.settings.ledger.db,
     }

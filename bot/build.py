@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -87,13 +91,7 @@ def strategies(settings: Settings) -> list[tuple[str, tuple[str, ...], Strategy]
 
 def _load(use: StrategyUse, symbols: Sequence[str]) -> Strategy:
     module_name, _, class_name = use.use.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise StrategyError(
-            f"strategy {use.use!r}: no module {error.name!r} here or on the Python path"
-        ) from error
-    kind: Any = getattr(module, class_name, None)
+    kind: Any = getattr(_module(use.use, module_name), class_name, None)
     is_strategy = inspect.isclass(kind) and callable(getattr(kind, "on_event", None))
     if not is_strategy:
         raise StrategyError(f"strategy {use.use!r}: {class_name} is not a class with `on_event`")
@@ -102,8 +100,32 @@ def _load(use: StrategyUse, symbols: Sequence[str]) -> Strategy:
     except TypeError as error:
         accepted = ", ".join(list(inspect.signature(kind).parameters)[1:]) or "none"
         raise StrategyError(f"strategy {use.use!r}: {error}; params: {accepted}") from error
+    except Exception as error:
+        raise StrategyError(f"strategy {use.use!r}: {_told(error)}") from error
     _require_saveable(use.use, strategy)
     return strategy
+
+
+def _module(use: str, name: str) -> ModuleType:
+    """A strategy's file, installed or in the working directory."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise StrategyError(
+            f"strategy {use!r}: no module {error.name!r} here or on the Python path"
+        ) from error
+    except Exception as error:
+        raise StrategyError(f"strategy {use!r}: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    """What a user's file raised, and where, in one line."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text} ({place.filename}, line {place.lineno})"
 
 
 def _require_saveable(name: str, strategy: Strategy) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from bot import cli_bench, cli_data, cli_inspect, show
+from bot import cli_bench, cli_data, cli_inspect, cli_record, show
 from bot.cli_options import Config, Db, Json, seconds
 from bot.core.errors import PlainError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 cli_inspect.register(app)
 cli_data.register(app)
+cli_record.register(app)
 app.add_typer(cli_inspect.database, name="db")
 app.add_typer(cli_bench.bench, name="bench")
 
@@ -146,12 +147,14 @@ def replay(
 
 @app.command()
 def venue(
-    port: Annotated[int, typer.Option(help="0 picks a free one.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8765,
     symbol: Annotated[
         list[str] | None, typer.Option(help="linear:BTCUSDT, ...; repeat for more.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same market.")] = 7,
-    events_per_s: Annotated[float, typer.Option(help="Book events per second and symbol.")] = 40.0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same market.")] = 7,
+    events_per_s: Annotated[
+        float, typer.Option(min=0.01, max=5000, help="Book events per second and symbol.")
+    ] = 40.0,
     capture: Annotated[
         Path | None, typer.Option(help="Play back this raw capture instead.")
     ] = None,

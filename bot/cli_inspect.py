@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from bot import show
-from bot.cli_options import Db, Json, Limit, Run, Symbol
+from bot.cli_options import DEFAULT_DB, Db, Json, Limit, Run, Symbol
 
 database = typer.Typer(help="Look after the ledger's database.", no_args_is_help=True)
 
 _RUNS = ("id", "mode", "status", "started_ts", "ended_ts", "facts", "digest")
-_ORDERS = ("order_id", "ts", "strategy", "symbol", "side", "order_type", "tif", "qty", "price",
-           "status", "filled_qty", "average_price", "reason")  # fmt: skip
+_ORDERS = ("order_id", "ts", "strategy", "symbol", "side", "tif", "qty", "price", "status",
+           "filled_qty", "average_price", "reason")  # fmt: skip
 _FILLS = ("fill_id", "exchange_ts", "symbol", "side", "qty", "price", "maker", "cause", "fee",
           "realized_pnl", "position_qty", "strategy")  # fmt: skip
 _POSITIONS = ("symbol", "position", "average_entry", "realized_pnl", "fees", "fills")
 _PNL = ("symbol", "realized_pnl", "fees", "funding", "net_pnl")
 _GAPS = ("symbol", "ts", "end_ts", "reason")
-_RUN_LINES = ("ended_by", "wall_s", "frames", "gaps", "predictions", "orders", "fills",
+_RUN_LINES = ("ended_by", "wall_s", "frames", "skipped", "gaps", "predictions", "orders", "fills",
               "realized_pnl", "fees", "funding", "equity", "digest", "journal", "db")  # fmt: skip
 
 
@@ -41,9 +43,17 @@ def run_lines(summary: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
 
 
 def _database(db: str | None) -> str:
+    """The ledger asked for, the configured one, or the default."""
+    if db is not None:
+        return db
+    is_configured = Path("config.yaml").exists() or any(
+        name.startswith("BOT__LEDGER") for name in os.environ
+    )
+    if not is_configured:  # Settings cost a quarter of a second that a reader need not wait.
+        return DEFAULT_DB
     from bot import config
 
-    return db or config.load(None).ledger.db
+    return config.load(None).ledger.db
 
 
 def _report(

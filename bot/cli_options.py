@@ -8,12 +8,14 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+DEFAULT_DB = "sqlite:///data/kvtrader.db"
+"""Under the working directory; the same for every verb, and for the settings."""
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Db: TypeAlias = Annotated[
     str | None,
     typer.Option(
         help="The ledger: sqlite:///PATH or postgresql://USER@HOST/NAME "
-        "(default: the config's, sqlite:///data/kvtrader.db)."
+        f"(default: the config's, {DEFAULT_DB})."
     ),
 ]
 Config: TypeAlias = Annotated[

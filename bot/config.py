@@ -5,28 +5,56 @@ An unknown key is an error. Every key is explained in the shipped ``config.yaml`
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from bot.core.errors import PlainError
 
+ENVIRONMENT = "BOT__"
+"""The variables that are read start with this."""
+_DECIMALS = 12  # what core's integers hold
+
+
+def _number(value: Any) -> Any:
+    """In YAML a number, in the environment its text; true is no 1."""
+    return int(value) if str(value).isdecimal() else str(value)
+
+
+def _text(value: Any) -> Any:
+    """A person writes ``interval: 5``; Bybit's name for it is "5"."""
+    return str(value) if type(value) is int else value
+
+
+def _once(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} stands there more than once")
+    return symbols
+
+
 Symbol = Annotated[str, Field(pattern=r"^(linear|spot):[A-Z0-9]{2,30}$")]
-Interval = Literal["1", "3", "5", "15", "30", "60", "120", "240", "360", "720", "D"]
-Positive = Annotated[Decimal, Field(gt=0)]
-Depth = Annotated[
-    Literal[1, 50, 200, 1000],
-    BeforeValidator(lambda value: int(value) if str(value).isdigit() else value),
+Symbols = Annotated[tuple[Symbol, ...], AfterValidator(_once)]
+Interval = Annotated[
+    Literal["1", "3", "5", "15", "30", "60", "120", "240", "360", "720", "D"],
+    BeforeValidator(_text),
 ]
-NotNegative = Annotated[Decimal, Field(ge=0)]
+Depth = Annotated[Literal[1, 50, 200, 1000], BeforeValidator(_number)]
+Positive = Annotated[Decimal, Field(gt=0, le=10**12)]
+NotNegative = Annotated[Decimal, Field(ge=0, le=10**12)]
+Rate = Annotated[Decimal, Field(gt=-1, lt=1, decimal_places=_DECIMALS)]
+LatencyMs = Annotated[float, Field(ge=0, le=60_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class ConfigError(PlainError):
@@ -34,7 +62,7 @@ class ConfigError(PlainError):
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Feed(Section):
@@ -47,20 +75,20 @@ class Feed(Section):
 
 
 class LocalVenue(Section):
-    seed: int = 7
+    seed: Seed = 7
     port: int = Field(0, ge=0, le=65535)
     capture: Path | None = None
-    events_per_s: float = Field(40.0, gt=0, le=5_000)
+    events_per_s: float = Field(40.0, ge=0.01, le=5_000)
 
 
 class Account(Section):
     usdt: NotNegative = Decimal(10_000)
-    leverage: Annotated[Decimal, Field(ge=1, le=100)] = Decimal(10)
+    leverage: Annotated[Decimal, Field(ge=1, le=100, decimal_places=_DECIMALS)] = Decimal(10)
 
 
 class FeeRates(Section):
-    maker_rate: Decimal = Decimal("0.0002")
-    taker_rate: Decimal = Decimal("0.00055")
+    maker_rate: Rate = Decimal("0.0002")
+    taker_rate: Rate = Decimal("0.00055")
 
 
 class FeeTable(Section):
@@ -71,12 +99,12 @@ class FeeTable(Section):
 class Exchange(Section):
     queue: Literal["conservative", "probabilistic", "none"] = "conservative"
     through: Literal["traded", "full"] = "traded"
-    order_latency_ms: float = Field(20.0, ge=0)
-    response_latency_ms: float = Field(10.0, ge=0)
-    latency_jitter_ms: float = Field(5.0, ge=0)
+    order_latency_ms: LatencyMs = 20.0
+    response_latency_ms: LatencyMs = 10.0
+    latency_jitter_ms: LatencyMs = 5.0
     queue_power: int = Field(3, ge=1, le=10)
-    market_slippage: Annotated[Decimal, Field(gt=0, lt=1)] = Decimal("0.05")
-    seed: int = 1
+    market_slippage: Annotated[Rate, Field(gt=0)] = Decimal("0.05")
+    seed: Seed = 1
     fees: FeeTable = FeeTable()
 
 
@@ -91,13 +119,13 @@ class Risk(Section):
 class Cache(Section):
     kv_cache_dtype: Literal["float32", "int8"] = "int8"
     block_size: int = Field(16, ge=1)
-    budget_mb: float = Field(64.0, gt=0)
+    budget_mb: float = Field(64.0, ge=1, le=1_000_000)
 
 
 class Model(Section):
     enabled: bool = True
     checkpoint: Path | None = None
-    seed: int = 1
+    seed: Seed = 1
     window: int = Field(512, ge=2)
 
 
@@ -112,8 +140,31 @@ class Models(Section):
 class StrategyUse(Section):
     use: str = Field(pattern=r"^[A-Za-z_][\w.]*\.[A-Za-z_]\w*$")
     name: str | None = None
-    symbols: tuple[Symbol, ...] = ()
+    symbols: Symbols = ()
     params: dict[str, Any] = {}
+
+
+STRATEGIES = (
+    StrategyUse(
+        use="strategies.threshold.Threshold",
+        name="threshold",
+        symbols=("linear:ETHUSDT",),
+        params={"model": "predictor", "horizon": 0, "notional": 500, "edge": 0.0002},
+    ),
+    StrategyUse(
+        use="strategies.market_maker.MarketMaker",
+        name="maker",
+        symbols=("linear:BTCUSDT",),
+        params={
+            "model": "analyzer",
+            "notional": 200,
+            "half_spread": 0.0001,
+            "lean": 0.5,
+            "max_inventory": 1000,
+            "requote_ms": 100,
+        },
+    ),
+)
 
 
 class Ledger(Section):
@@ -137,24 +188,22 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         extra="forbid",
         frozen=True,
-        env_prefix="BOT__",
+        allow_inf_nan=False,
+        env_prefix=ENVIRONMENT,
         env_nested_delimiter="__",
         nested_model_default_partial_update=True,
     )
 
     instance: str = Field("kvtrader", pattern=r"^[\w.-]{1,64}$")
     network: Literal["mainnet", "testnet"] = "mainnet"
-    symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)] = (
-        "linear:BTCUSDT",
-        "linear:ETHUSDT",
-    )
+    symbols: Annotated[Symbols, Field(min_length=1)] = ("linear:BTCUSDT", "linear:ETHUSDT")
     feed: Feed = Feed()
     local_venue: LocalVenue = LocalVenue()
     account: Account = Account()
     exchange: Exchange = Exchange()
     risk: Risk = Risk()
     models: Models = Models()
-    strategies: tuple[StrategyUse, ...] = ()
+    strategies: tuple[StrategyUse, ...] = STRATEGIES
     ledger: Ledger = Ledger()
     journal: Journal = Journal()
     log: Log = Log()
@@ -171,6 +220,24 @@ class Settings(BaseSettings):
         """The file's values come in as init arguments; the environment goes before them."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
+
+
+KEYS = tuple(Settings.model_fields)
+
+
+class _Recorded(Settings):
+    """Settings as a run wrote them down: today's environment changes nothing in them."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **more: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del settings_cls, others, more
+        return (init_settings,)
 
 
 def default_config_path() -> Path:
@@ -198,7 +265,12 @@ def load(path: Path | None = None, *, db: str | None = None) -> Settings:
     if path is None:
         local = Path("config.yaml")
         path = local if local.exists() else default_config_path()
-    settings = parse(_read(path), str(path))
+    variables = sorted(name for name in os.environ if name.startswith(ENVIRONMENT))
+    unknown = [name for name in variables if name.split("__")[1].lower() not in KEYS]
+    if unknown:
+        raise ConfigError(f"unknown variable {', '.join(unknown)}: known are {_variables()}")
+    source = ", ".join([str(path), *variables])
+    settings = parse(_read(path), source)
     if db is None:
         return settings
     return settings.model_copy(update={"ledger": Ledger(db=db)})
@@ -219,19 +291,41 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def parse(raw: dict[str, Any], source: str) -> Settings:
-    """Settings from plain data. Raises ConfigError that names key, value and the allowed."""
+    """Settings from plain data and the environment. Raises ConfigError that names ``source``."""
+    return _parsed(Settings, raw, source)
+
+
+def recorded(raw: dict[str, Any], source: str) -> Settings:
+    """Settings from a run's own record, whatever the environment says. Raises ConfigError."""
+    return _parsed(_Recorded, raw, source)
+
+
+def _parsed(kind: type[Settings], raw: dict[str, Any], source: str) -> Settings:
+    unknown = [key for key in raw if key not in KEYS]
+    if unknown:
+        raise ConfigError(f"{source}: {'; '.join(_unknown(str(key)) for key in unknown)}")
     try:
-        return Settings(**raw)
+        return kind(**raw)
     except ValidationError as error:
         problems = "; ".join(_problem(item) for item in error.errors())
         raise ConfigError(f"{source}: {problems}") from error
+    except SettingsError as error:  # a variable that should hold JSON does not
+        raise ConfigError(f"{source}: {_one_line(error)}: lists and sections are JSON") from error
 
 
 def _problem(item: Any) -> str:
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        return f"unknown key {key!r} (see `bot init` for a commented file with every key)"
+        return _unknown(key)
     return f"{key} = {item['input']!r}: {item['msg']}"
+
+
+def _unknown(key: str) -> str:
+    return f"unknown key {key!r} (see `bot init` for a commented file with every key)"
+
+
+def _variables() -> str:
+    return ", ".join(f"{ENVIRONMENT}{key.upper()}" for key in KEYS)
 
 
 def _one_line(error: Exception) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bot.config import Model, Settings
+from bot.config import ConfigError, Model, Settings
 from bot.core.events import Prediction
-from bot.kvcache import KVCacheManager
+from bot.kvcache import KVCacheManager, OutOfBlocks
 from bot.model import (
     ANALYZER,
     BOOK_TOKENS,
     CANDLE_TOKENS,
     PREDICTOR,
     Checkpoint,
+    CheckpointError,
     Forecaster,
     RealTimePricePredictor,
     StreamingOrderBookAnalyzer,
@@ -36,11 +37,11 @@ def checkpoints(settings: Settings) -> dict[str, Checkpoint]:
     found: dict[str, Checkpoint] = {}
     if models.predictor.enabled:
         config = predictor_config(interval=interval, window=models.predictor.window)
-        found[PREDICTOR] = _given(models.predictor) or seeded(
+        found[PREDICTOR] = _given(PREDICTOR, models.predictor) or seeded(
             config, models.predictor.seed, name=PREDICTOR, tokens=CANDLE_TOKENS, interval=interval
         )
     if models.analyzer.enabled:
-        found[ANALYZER] = _given(models.analyzer) or seeded(
+        found[ANALYZER] = _given(ANALYZER, models.analyzer) or seeded(
             analyzer_config(window=models.analyzer.window),
             models.analyzer.seed,
             name=ANALYZER,
@@ -49,16 +50,34 @@ def checkpoints(settings: Settings) -> dict[str, Checkpoint]:
     return found
 
 
-def _given(model: Model) -> Checkpoint | None:
-    return load(model.checkpoint) if model.checkpoint is not None else None
+def _given(role: str, model: Model) -> Checkpoint | None:
+    if model.checkpoint is None:
+        return None
+    try:
+        return load(model.checkpoint)
+    except CheckpointError as error:
+        raise CheckpointError(f"models.{role}.checkpoint: {error}") from error
 
 
 def forecasters(
     settings: Settings, models: dict[str, Checkpoint]
 ) -> tuple[dict[tuple[str, str], Forecaster], KVCacheManager]:
-    """A forecaster per (model's name, symbol), all over one cache budget. Raises OutOfBlocks."""
+    """A forecaster per (model's name, symbol), all over one cache budget.
+
+    Raises ConfigError where the budget is too small, CheckpointError for a model that reads
+    something else.
+    """
+    caches = KVCacheManager(round(settings.models.cache.budget_mb * _MIB))
+    try:
+        return _forecasters(settings, models, caches), caches
+    except OutOfBlocks as error:
+        raise ConfigError(f"models.cache.budget_mb: {error}") from error
+
+
+def _forecasters(
+    settings: Settings, models: dict[str, Checkpoint], caches: KVCacheManager
+) -> dict[tuple[str, str], Forecaster]:
     cache = settings.models.cache
-    caches = KVCacheManager(round(cache.budget_mb * _MIB))
     made: dict[tuple[str, str], Forecaster] = {}
     for symbol in settings.symbols:
         if PREDICTOR in models:
@@ -78,7 +97,7 @@ def forecasters(
                 block_size=cache.block_size,
                 kv_cache_dtype=cache.kv_cache_dtype,
             )
-    return made, caches
+    return made
 
 
 def worker(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from bot.core.events import ClockOffset, Command, Event, Fact, FeedDown, Input, Prediction, Tick
 from bot.inbox import Inbox
 from bot.ledger.database import LedgerError
-from bot.ledger.journal import JournalWriter
+from bot.ledger.journal import JournalError, JournalWriter
 from bot.ledger.writer import LedgerWriter
 from bot.run import Run
 from bot.venue.address import VenueUnreachable
@@ -34,8 +34,11 @@ MOST_PENDING = 200_000
 class Repairs:
     """Watches the run for lost books and has their topics subscribed again."""
 
-    def __init__(self, run_codec_topic: Any, streams: Sequence[MarketStream]) -> None:
-        self._topic_of = run_codec_topic
+    def __init__(
+        self, topic_of: Callable[[str], str | None], streams: Sequence[MarketStream]
+    ) -> None:
+        """``topic_of`` names the order-book topic of a symbol."""
+        self._topic_of = topic_of
         self._streams = streams
 
     def __call__(self, position: int, event: Event, facts: Sequence[Fact]) -> None:
@@ -46,6 +49,8 @@ class Repairs:
     def _repair(self, down: FeedDown) -> None:
         log.warning("book lost", symbol=down.symbol, reason=down.reason)
         topic = self._topic_of(down.symbol)
+        if topic is None:
+            return  # its connection is gone, and the next one subscribes everything
         for stream in self._streams:
             if topic in stream.topics and stream.category == down.symbol.partition(":")[0]:
                 stream.resubscribe(topic)
@@ -91,8 +96,8 @@ class Live:
     async def serve(self, feeds: Sequence[Coroutine[Any, Any, None]]) -> None:
         """Run until stopped; then everything that was decided is in the journal and the ledger.
 
-        Raises what a feed raises (VenueUnreachable), OSError where the disk took no more, and
-        LedgerError where the database took no more; what was written stays.
+        Raises what a feed raises (VenueUnreachable), JournalError where the disk took no more,
+        and LedgerError where the database took no more; what was written stays.
         """
         async with asyncio.TaskGroup() as tasks:
             others = [tasks.create_task(feed) for feed in feeds]
@@ -105,7 +110,13 @@ class Live:
             for task in others:
                 task.cancel()
         self._run.finish()
-        await asyncio.to_thread(self._journal.close)
+        try:
+            await asyncio.to_thread(self._journal.close)
+        except OSError as error:
+            raise JournalError(
+                f"{self._journal.path}: cannot be written: {error.strerror}; the run goes on from "
+                "what was written when there is room and `bot paper` is started again"
+            ) from error
         await self._writer.commit(None)
 
     async def _pump(self) -> None:

@@ -27,7 +27,7 @@ from bot.core.events import (
     Ticker,
 )
 from bot.core.instrument import to_decimal
-from bot.venue.answers import MS
+from bot.venue.payloads import MS
 from bot.venue.wire import Codec
 
 

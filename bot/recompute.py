@@ -6,10 +6,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from bot import inference
 from bot.config import Settings
-from bot.core.events import Event, Fact, Prediction
+from bot.core.events import Command, Event, Fact, Prediction
 from bot.model import deviation
+from bot.run import WARMUP
 
 
 class Recomputation:
@@ -20,24 +23,37 @@ class Recomputation:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._models = inference.checkpoints(settings)
-        self._forecasters, _ = inference.forecasters(settings, self._models)
+        torch.set_num_threads(settings.models.threads)
+        self._settings = settings
+        self._checkpoints = inference.checkpoints(settings)
+        self._cards = {model.card.name: model.card for model in self._checkpoints.values()}
+        self._begin()
+        self._compared = 0
+        self._missing = 0
+        self._worst = dict.fromkeys(self._cards, 0.0)
+
+    def _begin(self) -> None:
+        """As the worker of a process that starts: with nothing read."""
+        self._forecasters, _ = inference.forecasters(self._settings, self._checkpoints)
         self._waiting: dict[tuple[str, str], deque[tuple[int, Event]]] = {
             key: deque() for key in self._forecasters
         }
-        self._compared = 0
-        self._missing = 0
-        self._worst: dict[str, float] = dict.fromkeys(self._models, 0.0)
 
     def __call__(self, position: int, event: Event, facts: Sequence[Fact]) -> None:
         del facts
         if isinstance(event, Prediction):
             self._compare(event)
             return
+        if isinstance(event, Command) and (event.name, event.source) == ("pause", WARMUP):
+            self._begin()
         symbol = getattr(event, "symbol", None)
         for key, forecaster in self._forecasters.items():
             if symbol == forecaster.symbol and type(event) in forecaster.wants:
-                self._waiting[key].append((position, event))
+                waiting = self._waiting[key]
+                waiting.append((position, event))
+                if len(waiting) > self._settings.models.inbox:  # no worker lags more
+                    read_position, read = waiting.popleft()
+                    forecaster.take(read, read_position)
 
     def _compare(self, recorded: Prediction) -> None:
         key = (recorded.model, recorded.symbol)
@@ -53,7 +69,7 @@ class Recomputation:
         if again is None:
             self._missing += 1
             return
-        config = self._models[recorded.model].card.config
+        config = self._cards[recorded.model].config
         self._compared += 1
         self._worst[recorded.model] = max(
             self._worst[recorded.model], deviation(recorded, again, config)
@@ -67,8 +83,8 @@ class Recomputation:
             "deviation": {
                 name: {
                     "worst": worst,
-                    "tolerance": self._models[name].card.tolerance,
-                    "ok": worst <= self._models[name].card.tolerance,
+                    "tolerance": self._cards[name].tolerance,
+                    "ok": worst <= self._cards[name].tolerance,
                 }
                 for name, worst in self._worst.items()
             },

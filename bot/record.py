@@ -69,16 +69,19 @@ async def record(
     settings: Settings,
     options: RecordOptions,
     *,
+    urls: Urls | None = None,
     free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
 ) -> dict[str, Any]:
     """Record until the time is up, a signal, or the disk is full; returns the summary.
+
+    ``urls`` are another venue's than Bybit's.
 
     Raises VenueUnreachable, VenueRefused, MalformedAnswer and JournalError where it cannot begin.
     """
     async with AsyncExitStack() as stack:
         wanted = settings.model_copy(update={"symbols": options.symbols})
         venue = None
-        urls = Urls(settings.network, settings.network)
+        urls = urls or Urls(settings.network, settings.network)
         if options.venue == "local":
             venue = await stack.enter_async_context(local_venue.started(wanted))
             urls = venue.urls
@@ -314,6 +317,12 @@ class Recorder:
                 path.stat().st_size for path in segments_of(self._options.folder).values()
             ),
         }
+
+
+def usual_topics(settings: Settings) -> tuple[str, ...]:
+    """The kinds of topic that a paper run subscribes."""
+    feed = settings.feed
+    return (f"orderbook.{feed.depth}", "publicTrade", "tickers", f"kline.{feed.interval}")
 
 
 def _header(settings: Settings, options: RecordOptions) -> dict[str, Any]:

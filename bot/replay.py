@@ -13,19 +13,19 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from bot import build
-from bot.config import Settings, parse
+from bot.config import Settings, recorded
 from bot.core.errors import PlainError
 from bot.core.events import BookUpdate, Event, Fact, Input, Prediction
 from bot.core.instrument import to_decimal
 from bot.ledger import queries
 from bot.ledger.digest import line_of, plain
 from bot.ledger.facts import read_facts
-from bot.ledger.journal import JournalReader, is_journal
+from bot.ledger.journal import JournalError, JournalReader, NewerJournal, read_header
 from bot.ledger.reading import read
 from bot.run import Memory, Run, money
-from bot.venue.archive import read_capture
+from bot.venue.archive import Capture, is_capture, read_capture
 from bot.venue.archive_feed import Archive, ArchiveOptions
-from bot.venue.archive_kinds import may_be_archive
+from bot.venue.archive_text import ArchiveError
 
 BBO_COLUMNS = (
     "symbol",
@@ -64,29 +64,53 @@ _PLAIN = ReplayOptions()
 class Recording(Struct):
     """Where the inputs come from, and the settings they were made with, if known."""
 
-    inputs: Iterable[Input]
-    is_journal: bool
+    inputs: JournalReader | Capture | Archive
     run_id: str | None = None
     settings: Settings | None = None
+
+    @property
+    def is_journal(self) -> bool:
+        return isinstance(self.inputs, JournalReader)
+
+    @property
+    def torn(self) -> str:
+        """What is missing of the inputs, known after they were read; "" for nothing."""
+        if isinstance(self.inputs, JournalReader):
+            return self.inputs.torn or ""
+        return self.inputs.truncated if isinstance(self.inputs, Capture) else ""
 
 
 def open_recording(path: Path, options: ReplayOptions = _PLAIN) -> Recording:
     """Raises ReplayError, JournalError, CaptureError or ArchiveError."""
     if not path.exists():
         raise ReplayError(f"{path}: no such file or folder")
-    is_recorded = is_journal(path) or (path.is_file() and not may_be_archive(path))
-    if not is_recorded:
-        return Recording(Archive((path, *options.also), options.archive), is_journal=False)
+    try:
+        header = read_header(path)
+    except NewerJournal:
+        raise
+    except JournalError as error:
+        return _other_recording(path, options, error)
     if options.also:
-        raise ReplayError(f"{path}: a recording of its own; only archives are merged with others")
-    if not is_journal(path):
-        return Recording(read_capture(path), is_journal=False)
+        raise ReplayError(f"{path}: a journal; only archives are merged with others")
     reader = JournalReader(path)
-    header = reader.header
     if "config" not in header:  # a recording of the feed alone
-        return Recording(reader, is_journal=True)
-    settings = parse(header["config"], f"{path}: the header's config")
-    return Recording(reader, is_journal=True, run_id=header["run"], settings=settings)
+        return Recording(reader)
+    settings = recorded(header["config"], f"{path}: the header's config")
+    return Recording(reader, run_id=header["run"], settings=settings)
+
+
+def _other_recording(path: Path, options: ReplayOptions, no_journal: JournalError) -> Recording:
+    if is_capture(path):
+        if options.also:
+            raise ReplayError(f"{path}: a capture; only archives are merged with others")
+        return Recording(read_capture(path))
+    try:
+        archive = Archive((path, *options.also), options.archive)
+    except ArchiveError as error:
+        raise ReplayError(
+            f"{path}: neither a raw capture nor a journal ({no_journal}), nor an archive ({error})"
+        ) from error
+    return Recording(archive)
 
 
 def replay(
@@ -119,7 +143,8 @@ def replay(
             run.position = 0
         for item in _with(progress(recording.inputs), predictions):
             run.take(item)
-        run.finish()
+        if run.has_ended or recording.settings is None:
+            run.finish()  # else the end is torn off, and what travels there did not arrive
         wall_s = time.perf_counter() - started
     summary = _summary(path, recording, run, facts, wall_s)
     if recomputed is not None:
@@ -158,9 +183,8 @@ def _summary(
         "wall_s": round(wall_s, 6),
         "frames_per_s": round(run.frames / wall_s) if wall_s else 0,
     }
-    torn = getattr(recording.inputs, "torn", None)
-    if torn:
-        summary["torn"] = str(torn)
+    if recording.torn:
+        summary["torn"] = recording.torn
     if isinstance(recording.inputs, Archive) and recording.inputs.damage.counts:
         summary["repaired"] = dict(recording.inputs.damage.counts)
     return summary
@@ -188,7 +212,10 @@ class _BboFile:
         self._market = run.engine.market
 
     def __enter__(self) -> Self:
-        self._file = self._path.open("w", encoding="utf-8", newline="")
+        try:
+            self._file = self._path.open("w", encoding="utf-8", newline="")
+        except OSError as error:
+            raise ReplayError(f"{self._path}: cannot be written: {error.strerror}") from error
         self._rows = csv.writer(self._file, lineterminator="\n")
         self._rows.writerow(BBO_COLUMNS)
         return self

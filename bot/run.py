@@ -26,6 +26,8 @@ from bot.core.instrument import amount
 from bot.ledger.digest import FactDigest
 from bot.venue.wire import SKIPPED, Codec
 
+WARMUP = "warm-up"
+"""The source of the commands around a process's opening of the market; models begin anew there."""
 EQUITY_EVERY_NS = 10 * 10**9
 _FREQUENT = (BookUpdate, Trade)
 """Events of which only their facts are recorded."""

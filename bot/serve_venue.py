@@ -6,9 +6,10 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from bot.venue.emulator import DEFAULT_SYMBOLS, Venue
+from bot.venue import emulator
 
 
 async def serve(
@@ -23,15 +24,21 @@ async def serve(
 ) -> None:
     """Serve until SIGINT, SIGTERM, or (``until_eof``) the end of standard input.
 
-    Raises VenueError where the port is taken or a symbol or capture cannot be served.
+    Raises VenueError where the port is taken or a symbol or capture cannot be served, and
+    whatever stops the market.
     """
-    venue = Venue(symbols or DEFAULT_SYMBOLS, seed=seed, events_per_s=events_per_s, capture=capture)
-    ws, rest = await venue.start(port)
-    try:
-        listening({"ws": ws, "rest": rest})
-        await _told_to_end(until_eof=until_eof)
-    finally:
-        await venue.close()
+    venue = emulator.Venue(
+        symbols or emulator.DEFAULT_SYMBOLS, seed=seed, events_per_s=events_per_s, capture=capture
+    )
+    serving = asyncio.ensure_future(
+        emulator.serve(venue, port, lambda ws, rest: listening({"ws": ws, "rest": rest}))
+    )
+    told = asyncio.ensure_future(_told_to_end(until_eof=until_eof))
+    await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
+    serving.cancel()
+    told.cancel()
+    with suppress(asyncio.CancelledError):
+        await serving
 
 
 async def _told_to_end(*, until_eof: bool) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,6 +26,17 @@ from bot.core.events import Input
 
 _encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
 _PROGRESS_EVERY = 1000
+_FILE_WIDTH = 160
+_DIGEST_SHOWN = 12
+_HEADINGS = {
+    "exchange_ts": "time",
+    "ts": "time",
+    "fill_id": "fill",
+    "order_id": "order",
+    "position_qty": "position",
+    "order_type": "type",
+    "realized_pnl": "realized",
+}
 
 
 def as_json(value: Any) -> None:
@@ -35,14 +47,16 @@ def as_json(value: Any) -> None:
 
 def as_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Print chosen columns of the rows, numbers to the right."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for column in columns:
-        is_number = any(isinstance(row.get(column), int | float | Decimal) for row in rows)
+        is_number = any(_is_number(row.get(column)) for row in rows)
         is_time = _is_time(column)
-        table.add_column(column, justify="right" if is_number and not is_time else "left")
+        heading = _HEADINGS.get(column, column.replace("_", " "))
+        justify: Literal["right", "left"] = "right" if is_number and not is_time else "left"
+        table.add_column(heading, justify=justify, no_wrap=is_time)
     for row in rows:
         table.add_row(*(_cell(column, row.get(column)) for column in columns))
-    Console().print(table)
+    console().print(table)
     if not rows:
         Console(stderr=True).print("nothing here yet", style="dim")
 
@@ -53,8 +67,13 @@ def as_summary(title: str, pairs: Iterable[tuple[str, object]]) -> None:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, value in pairs:
-        table.add_row(name, _cell(name, value))
-    Console().print(table)
+        table.add_row(name.replace("_", " "), _cell(name, value))
+    console().print(table)
+
+
+def console() -> Console:
+    """A terminal's width, or enough that a file or a pipe gets whole lines."""
+    return Console() if sys.stdout.isatty() else Console(width=_FILE_WIDTH)
 
 
 def as_check(name: str, detail: str, *, ok: bool) -> None:
@@ -103,7 +122,11 @@ def _cell(column: str, value: object) -> str:
     if value is None:
         return ""
     if _is_time(column) and isinstance(value, int) and value:
-        return f"{datetime.fromtimestamp(value / 1e9, UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+        return f"{datetime.fromtimestamp(value / 1e9, UTC):%m-%d %H:%M:%S.%f}"[:-3]
+    if column == "digest":
+        return str(value)[:_DIGEST_SHOWN]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, Decimal):
         return f"{value:f}"
     if isinstance(value, float):
@@ -115,6 +138,13 @@ def _cell(column: str, value: object) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("[", "\\[")
+
+
+def _is_number(value: object) -> bool:
+    """Money comes as exact text."""
+    if isinstance(value, str):
+        return value.lstrip("-").replace(".", "", 1).isdigit()
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
 
 def _is_time(column: str) -> bool:

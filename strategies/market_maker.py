@@ -51,7 +51,8 @@ class MarketMaker:
             self.state.quoted_ts[symbol] = event.ts
             return self._requote(symbol, view)
         if isinstance(event, FeedDown):
-            return (view.cancel(order) for order in view.orders(event.symbol))
+            orders = view.orders(event.symbol)
+            return (view.cancel(order) for order in orders if not order.is_cancelling)
         return None
 
     def _requote(self, symbol: str, view: View) -> Iterator[Decision]:

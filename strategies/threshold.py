@@ -20,7 +20,8 @@ class Threshold:
     """Long or short ``notional`` USDT while the expected return beats the round trip's cost.
 
     The cost is two taker fees and the spread; ``edge`` is what must remain beyond it. The
-    position is closed when the expected return no longer points its way.
+    position is closed when the expected return no longer points its way. Coins on spot are held
+    or not: there is no short.
     """
 
     def __init__(
@@ -54,17 +55,16 @@ class Threshold:
         if expected > cost + self._edge:
             target = self._notional / mid
         elif expected < -cost - self._edge:
-            target = -self._notional / mid
-        elif held * expected < 0:
+            target = 0.0 if symbol.startswith("spot:") else -self._notional / mid
+        elif held * expected <= 0:
             target = 0.0
         else:
             return
         # A position of the right sign stays: chasing the price with its size only pays fees.
-        if target * held > 0:
+        if target * held > 0 or target == held:
             return
         reason = f"{self._model} expects {expected:.6f}, costs are {cost:.6f}"
         self.state.targets[symbol] = target
         yield view.signal(symbol, target, reason)
         change = target - held
-        if change:
-            yield view.market(symbol, "Buy" if change > 0 else "Sell", abs(change), tag="target")
+        yield view.market(symbol, "Buy" if change > 0 else "Sell", abs(change), tag="target")

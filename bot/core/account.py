@@ -14,7 +14,6 @@ from bot.core.instrument import (
     div_half_even,
     fee_of,
     to_decimal,
-    to_e12,
     value_of,
 )
 from bot.core.market import Listing, Market
@@ -23,7 +22,10 @@ _E12_PER_E8 = 10_000
 
 
 class Position(Struct):
-    """``qty`` is signed; ``cost`` is what the open quantity was bought or sold for in total."""
+    """``qty`` is signed; ``cost`` is what the open quantity was bought or sold for in total.
+
+    Settlements up to ``funded_until`` are paid, or from before the position was opened.
+    """
 
     qty: E12 = 0
     cost: E8 = 0
@@ -65,13 +67,18 @@ class Account:
 
     # --- fills ---------------------------------------------------------------------------
 
-    def settle(self, listing: Listing, side: Side, price: E12, qty: E12, rate: E12) -> Settlement:
+    def settle(
+        self, listing: Listing, side: Side, price: E12, qty: E12, rate: E12, exchange_ts: int
+    ) -> Settlement:
         """Book one execution at fee rate ``rate``."""
         position = self.position(listing.symbol)
+        signed_qty = qty if side == "Buy" else -qty
+        if position.qty * (position.qty + signed_qty) <= 0:  # It opens, turns, or ends.
+            position.funded_until = max(position.funded_until, exchange_ts)
         if listing.symbol.startswith("spot:"):
             return self._settle_spot(listing, position, side, price, qty, rate)
         fee = fee_of(price, qty, rate)
-        realized = self._trade(position, qty if side == "Buy" else -qty, price)
+        realized = self._trade(position, signed_qty, price)
         self.wallet += realized - fee
         position.fees += fee
         return Settlement(fee, "USDT", realized, position.qty)
@@ -106,10 +113,11 @@ class Account:
         value = value_of(price, qty)
         if side == "Buy":
             fee = div_half_even(qty * rate, _E12_PER_E8 * 10**12)
+            fee_value = value_of(price, fee * _E12_PER_E8)
             self.wallet -= value
-            position.cost += value
+            position.cost += value - fee_value
             position.qty += qty - fee * _E12_PER_E8
-            position.fees += value_of(price, fee * _E12_PER_E8)
+            position.fees += fee_value
             return Settlement(fee, listing.rules.instrument.base, 0, position.qty)
         fee = fee_of(price, qty, rate)
         realized = self._trade(position, -qty, price)
@@ -145,12 +153,8 @@ class Account:
 
     def settle_funding(self, listing: Listing, ts: int) -> Fact | None:
         """Pay the funding that is due, at the last rate and mark before it."""
-        ticker = listing.ticker
-        assert ticker is not None
-        assert ticker.funding_rate is not None
         due_ns, listing.next_funding_ns = listing.next_funding_ns, 0
-        rate = to_e12(ticker.funding_rate)
-        return self.pay_funding(listing, ts, rate, listing.value_price, due_ns)
+        return self.pay_funding(listing, ts, listing.funding_rate, listing.value_price, due_ns)
 
     # --- sums ----------------------------------------------------------------------------
 

@@ -20,16 +20,22 @@ class Answers:
         self._market = market
         self._latency = latency
 
-    def heard_ns(self, order_id: int, exchange_ts: int) -> int:
-        return exchange_ts + self._market.offset_ns + self._latency.draw_ns(order_id)
+    def heard_ns(self, resting: Resting, exchange_ts: int) -> int:
+        """One order's answers come in order, even when the clock offset is corrected between."""
+        latency_ns = self._latency.draw_ns(resting.order.id)
+        heard_ns = exchange_ts + self._market.offset_ns + latency_ns
+        if heard_ns < resting.heard_ns:
+            return resting.heard_ns
+        resting.heard_ns = heard_ns
+        return heard_ns
 
-    def accepted(self, resting: Resting, ts: int) -> Accepted:
+    def accepted(self, resting: Resting, exchange_ts: int, ts: int) -> Accepted:
         """The order as it stands rests, or is about to take."""
         order = resting.order
         return Accepted(
             ts,
-            resting.arrived_ns,
-            self.heard_ns(order.id, resting.arrived_ns),
+            exchange_ts,
+            self.heard_ns(resting, exchange_ts),
             order.id,
             order.symbol,
             None if order.price is None else to_decimal(resting.price),
@@ -46,11 +52,11 @@ class Answers:
         ts: int,
         reason: str,
     ) -> Rejected:
-        heard_ns = self.heard_ns(order_id, exchange_ts)
+        heard_ns = exchange_ts + self._market.offset_ns + self._latency.draw_ns(order_id)
         return Rejected(ts, exchange_ts, heard_ns, order_id, symbol, reason, request)
 
     def cancelled(self, resting: Resting, exchange_ts: int, ts: int, reason: str) -> Cancelled:
         order = resting.order
-        heard_ns = self.heard_ns(order.id, exchange_ts)
+        heard_ns = self.heard_ns(resting, exchange_ts)
         leaves = to_decimal(resting.leaves)
         return Cancelled(ts, exchange_ts, heard_ns, order.id, order.symbol, leaves, reason)

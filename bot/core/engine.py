@@ -7,6 +7,7 @@ from heapq import heappop, heappush
 
 from bot.core.account import Account
 from bot.core.events import (
+    E12,
     Accepted,
     Answer,
     BookUpdate,
@@ -23,6 +24,7 @@ from bot.core.events import (
     Rejected,
     Signal,
     Tick,
+    Ticker,
     Trade,
 )
 from bot.core.exchange import Exchange
@@ -70,7 +72,7 @@ class Engine:
         self._commander = View(COMMANDER, (), self.market, self.account, self.ids)
         desks = [desked.view.desk for desked in self.desked]
         self.risk = Risk(limits, self.market, self.account, [*desks, self._commander.desk])
-        self._desk_of_order: dict[int, Desked | None] = {}
+        self._desk_of_order: dict[int, Desked] = {}
         self._answers: list[tuple[int, int, Answer]] = []
         self._answers_sent = 0
         self._ts = 0
@@ -84,12 +86,12 @@ class Engine:
         if ts >= self.risk.day_end_ns:
             self.risk.start_day(ts)
         if kind is BookUpdate or kind is Trade:
-            self.exchange.arrive(event.symbol, event.exchange_ts, ts, facts)  # type: ignore[union-attr]
-            self.market.apply(event)
-            self.exchange.match(event, facts)  # type: ignore[arg-type]
+            self._step_feed(event, facts)  # type: ignore[arg-type]
         elif kind is Tick and event.exchange_ts:
             self.exchange.arrive_all(event.exchange_ts, ts, facts)
         else:
+            if kind is Ticker:
+                self.exchange.fund(event.symbol, event.exchange_ts, ts, facts)  # type: ignore[union-attr]
             self.market.apply(event)
             if kind is FundingRate:
                 self._fund(event, facts)  # type: ignore[arg-type]
@@ -97,6 +99,20 @@ class Engine:
             self._queue_answers(facts, 0)
         self._ask_strategies(event, facts)
         return facts
+
+    def _step_feed(self, event: BookUpdate | Trade, facts: list[Fact]) -> None:
+        """A book or trade: arrive, apply, match. Without orders in its symbol only apply."""
+        orders = self.exchange.orders_of(event.symbol)
+        if orders is not None and (orders.pending or orders.listing.next_funding_ns):
+            self.exchange.advance(orders, event.exchange_ts, event.ts, facts)
+        if type(event) is BookUpdate:
+            self.market.apply_book(event)
+            if orders is not None:
+                self.exchange.match_book(orders, event, facts)
+        elif type(event) is Trade:
+            self.market.apply_trade(event)
+            if orders is not None:
+                self.exchange.match_trade(orders, event, facts)
 
     def finish(self) -> list[Fact]:
         """The input has ended: what is still travelling arrives."""
@@ -114,12 +130,20 @@ class Engine:
     # --- strategies ------------------------------------------------------------------------
 
     def _ask_strategies(self, event: Event, facts: list[Fact]) -> None:
-        """Answers due by now first, then the event, then a command's own decisions."""
+        """Answers due by now first, then the event, then a command's own decisions.
+
+        What answers a decision of this step is heard at the next: a step always ends.
+        """
         ts = event.ts
-        while self._answers and self._answers[0][0] <= ts:
-            self._deliver(heappop(self._answers)[2], facts)
+        if self._answers and self._answers[0][0] <= ts:
+            due: list[Answer] = []
+            while self._answers and self._answers[0][0] <= ts:
+                due.append(heappop(self._answers)[2])
+            for answer in due:
+                self._deliver(answer, facts)
         symbol = getattr(event, "symbol", None)
-        for desked in self.desked if symbol is None else self._watching(symbol):
+        watching = self.desked if symbol is None else self._watchers.get(symbol)
+        for desked in self._watching(symbol) if watching is None else watching:  # type: ignore[arg-type]
             view = desked.view
             view.ts = ts
             decisions = desked.strategy.on_event(event, view)
@@ -129,10 +153,9 @@ class Engine:
             self._command(event, facts)
 
     def _watching(self, symbol: str) -> list[Desked]:
-        found = self._watchers.get(symbol)
-        if found is None:
-            found = [desked for desked in self.desked if symbol in desked.view.symbols]
-            self._watchers[symbol] = found
+        """The strategies of ``symbol``, looked up once."""
+        found = [desked for desked in self.desked if symbol in desked.view.symbols]
+        self._watchers[symbol] = found
         return found
 
     def _deliver(self, answer: Answer, facts: list[Fact]) -> None:
@@ -147,16 +170,21 @@ class Engine:
             self._decide(desked, decisions, facts)
 
     def _hear(self, desked: Desked, answer: Answer) -> None:
-        """Update what the strategy knows, and forget whose order it was once it is over."""
+        """Update what the strategy knows, and forget whose order it was once it is over.
+
+        A filled order is remembered until a change that came too late has been answered.
+        """
         desk = desked.view.desk
         order = desk.orders.get(answer.order_id)
         desk.hear(answer)
-        is_over = answer.order_id not in desk.orders
-        if is_over and not (type(answer) is Fill and order is not None and order.is_cancelling):
-            del self._desk_of_order[answer.order_id]
+        if answer.order_id in desk.orders:
+            return
+        if type(answer) is Fill and order is not None and order.is_changing:
+            return
+        del self._desk_of_order[answer.order_id]
 
     def _decide(self, desked: Desked, decisions: Iterable[Decision], facts: list[Fact]) -> None:
-        """Each decision through risk, and on to the exchange. Refusals answer at the next step."""
+        """Each decision through risk, and on to the exchange."""
         for decision in decisions:
             facts.append(decision)
             if type(decision) is Order:
@@ -197,22 +225,25 @@ class Engine:
                         self._order_directly(self._commander.cancel(order), facts, desk)
         if command.name == "flatten":
             for symbol, position in tuple(self.account.positions.items()):
-                if position.qty:
-                    self._order_directly(self._closing(symbol, position.qty), facts)
+                self._close(symbol, position.qty, facts)
 
-    def _closing(self, symbol: str, qty: int) -> Order:
-        return Order(
-            self._ts, self.ids.next(), COMMANDER, symbol, "Sell" if qty > 0 else "Buy", "Market",
-            "IOC", to_decimal(abs(qty)), None, reduce_only=True, tag="flatten",
+    def _close(self, symbol: str, held: E12, facts: list[Fact]) -> None:
+        """Close a position at the market; the part of a coin below the grid stays."""
+        rules = self.market.listing(symbol).rules
+        qty = abs(held) // rules.qty_step * rules.qty_step if rules is not None else 0
+        if not qty:
+            return
+        order = Order(
+            self._ts, self.ids.next(), COMMANDER, symbol, "Sell" if held > 0 else "Buy", "Market",
+            "IOC", to_decimal(qty), None, reduce_only=True, tag="flatten",
         )  # fmt: skip
+        self._order_directly(order, facts)
 
     def _order_directly(
         self, decision: Order | Cancel, facts: list[Fact], desk: Desk | None = None
     ) -> None:
         """A command's decision does not ask risk."""
         facts.append(decision)
-        if type(decision) is Order:
-            self._desk_of_order[decision.id] = None
         (desk or self._commander.desk).sent(decision)
         self._submit(decision, facts)
 

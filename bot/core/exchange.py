@@ -8,11 +8,14 @@ the next order's margin depends on them.
 from __future__ import annotations
 
 from heapq import heappop, heappush
+from typing import Literal
+
+from msgspec.structs import replace
 
 from bot.core.account import Account
+from bot.core.admission import Admission
 from bot.core.answers import Answers
 from bot.core.events import (
-    E12,
     Amend,
     BookUpdate,
     Cancel,
@@ -20,14 +23,11 @@ from bot.core.events import (
     Order,
     Trade,
 )
-from bot.core.instrument import UNIT, to_e12, value_of
+from bot.core.instrument import to_decimal, to_e12
 from bot.core.market import Market
 from bot.core.matching import FillPolicy, Matcher
 from bot.core.orders import Request, SymbolOrders
 from bot.core.queue import Resting
-
-MAX_ACTIVE_ORDERS = 500
-"""Bybit's limit per symbol, https://bybit-exchange.github.io/docs/v5/order/create-order."""
 
 
 class Exchange:
@@ -40,6 +40,7 @@ class Exchange:
         self._answers = Answers(market, policy.response_latency)
         self._matcher = Matcher(market, account, policy, self._answers)
         self._symbols: dict[str, SymbolOrders] = {}
+        self._admission = Admission(account, self._symbols, policy.market_slippage)
         self._numbers = 0
 
     # --- requests ------------------------------------------------------------------------
@@ -54,37 +55,34 @@ class Exchange:
         due_ns = max(orders.listing.clock_ns, ts - self._market.offset_ns + latency_ns)
         heappush(orders.pending, (due_ns, self._next_number(), request))
         if not latency_ns:
-            self._arrive_until(orders, due_ns, ts, facts)
+            self.advance(orders, due_ns, ts, facts)
 
-    def arrive(self, symbol: str, stamp_ns: int, ts: int, facts: list[Fact]) -> None:
-        """Before an event of exchange time ``stamp_ns``: what is due meets the old book."""
-        orders = self._symbols.get(symbol)
-        if orders is None:
-            return
-        funding_ns = orders.listing.next_funding_ns
-        if 0 < funding_ns <= stamp_ns:
-            self._arrive_until(orders, funding_ns - 1, ts, facts)
-            paid = self._account.settle_funding(orders.listing, ts)
-            if paid is not None:
-                facts.append(paid)
-        if orders.pending:
-            self._arrive_until(orders, stamp_ns, ts, facts)
+    def orders_of(self, symbol: str) -> SymbolOrders | None:
+        """What we have in ``symbol``, or None if nothing was ever sent."""
+        return self._symbols.get(symbol)
 
     def arrive_all(self, stamp_ns: int, ts: int, facts: list[Fact]) -> None:
         """Time has passed for every symbol."""
-        for symbol in self._symbols:
-            self.arrive(symbol, stamp_ns, ts, facts)
+        for orders in self._symbols.values():
+            self.advance(orders, stamp_ns, ts, facts)
 
-    def match(self, event: Trade | BookUpdate, facts: list[Fact]) -> None:
-        """Resting orders against a trade, or against the book as the event left it."""
-        orders = self._symbols.get(event.symbol)
-        if orders is None or not orders.listing.is_live:
-            return
-        if type(event) is Trade:
-            if (orders.buys or orders.sells) and not event.block and not event.rpi:
+    def fund(self, symbol: str, stamp_ns: int, ts: int, facts: list[Fact]) -> None:
+        """Before a ticker, which may speak of the next settlement: pay the one that it is past."""
+        orders = self._symbols.get(symbol)
+        if orders is not None and 0 < orders.listing.next_funding_ns <= stamp_ns:
+            self.advance(orders, orders.listing.next_funding_ns - 1, ts, facts)
+            self._settle_funding(orders, ts, facts)
+
+    def match_trade(self, orders: SymbolOrders, event: Trade, facts: list[Fact]) -> None:
+        """Resting orders against a trade. Block and RPI trades meet nobody."""
+        if (orders.buys or orders.sells) and orders.listing.is_live:
+            if not event.block and not event.rpi:
                 self._matcher.on_trade(orders, event, facts)
+
+    def match_book(self, orders: SymbolOrders, event: BookUpdate, facts: list[Fact]) -> None:
+        """Resting orders against the book as the event left it."""
+        if not orders.listing.is_live:
             return
-        assert type(event) is BookUpdate
         if orders.taken_bids.marks or orders.taken_asks.marks:
             orders.forget_gone(event)
         if orders.buys or orders.sells:
@@ -99,24 +97,62 @@ class Exchange:
         Without a trusted book only cancels can be carried out; an order ends unfilled.
         """
         for orders in self._symbols.values():
+            if orders.pending:
+                self.advance(orders, max(orders.pending)[0], ts, facts)
             while orders.pending:
                 due_ns, _, request = heappop(orders.pending)
-                if orders.listing.is_live or type(request) is Cancel:
-                    self._apply(orders, request, due_ns, ts, facts)
-                elif type(request) is Order:
-                    price = 0 if request.price is None else to_e12(request.price)
-                    qty = to_e12(request.qty)
-                    resting = Resting(request, 0, price, qty, qty, due_ns, None, None)
-                    facts.append(self._answers.cancelled(resting, due_ns, ts, "NoMarketData"))
+                facts.append(self._give_up(request, due_ns, ts))
+
+    def _give_up(self, request: Request, due_ns: int, ts: int) -> Fact:
+        reason = "NoMarketData"
+        if type(request) is Order:
+            qty = to_e12(request.qty)
+            resting = Resting(request, 0, 0, qty, qty, due_ns, 0, None, None)
+            return self._answers.cancelled(resting, due_ns, ts, reason)
+        kind: Literal["amend", "cancel"] = "amend" if type(request) is Amend else "cancel"
+        order_id = _order_id(request)
+        return self._answers.rejected(kind, order_id, request.symbol, due_ns, ts, reason)
+
+    # --- time ------------------------------------------------------------------------------
+
+    def advance(self, orders: SymbolOrders, stamp_ns: int, ts: int, facts: list[Fact]) -> None:
+        """What is due by ``stamp_ns`` happens in order: requests, funding, requests."""
+        funding_ns = orders.listing.next_funding_ns
+        if 0 < funding_ns <= stamp_ns:
+            self._arrive_until(orders, funding_ns - 1, ts, facts)
+            self._settle_funding(orders, ts, facts)
+        self._arrive_until(orders, stamp_ns, ts, facts)
+
+    def _settle_funding(self, orders: SymbolOrders, ts: int, facts: list[Fact]) -> None:
+        paid = self._account.settle_funding(orders.listing, ts)
+        if paid is not None:
+            facts.append(paid)
 
     def _arrive_until(
         self, orders: SymbolOrders, stamp_ns: int, ts: int, facts: list[Fact], not_before: int = 0
     ) -> None:
-        """Apply what is due, in order. While the book is unknown everything waits."""
+        """Apply what is due, in order. While the book is unknown all but cancels waits."""
         pending = orders.pending
-        while pending and pending[0][0] <= stamp_ns and orders.listing.is_live:
+        if pending and not orders.listing.is_live:
+            self._cancel_blindly(orders, stamp_ns, ts, facts)
+            return
+        while pending and pending[0][0] <= stamp_ns:
             due_ns, _, request = heappop(pending)
             self._apply(orders, request, max(due_ns, not_before), ts, facts)
+
+    def _cancel_blindly(
+        self, orders: SymbolOrders, stamp_ns: int, ts: int, facts: list[Fact]
+    ) -> None:
+        """The venue takes cancels of what rests there, whether or not we see its book."""
+        held: list[tuple[int, int, Request]] = []
+        for waiting in sorted(orders.pending):
+            due_ns, _, request = waiting
+            rests = type(request) is Cancel and orders.find(request.order_id) is not None
+            if due_ns <= stamp_ns and rests:
+                self._apply(orders, request, due_ns, ts, facts)
+            else:
+                held.append(waiting)
+        orders.pending[:] = held  # Sorted, and so a heap.
 
     def _apply(
         self, orders: SymbolOrders, request: Request, due_ns: int, ts: int, facts: list[Fact]
@@ -134,7 +170,7 @@ class Exchange:
     def _place(
         self, orders: SymbolOrders, order: Order, due_ns: int, ts: int, facts: list[Fact]
     ) -> None:
-        reason = self._refuse(orders, order)
+        reason = self._admission.refuse(orders, order)
         if reason is not None:
             rejected = self._answers.rejected("order", order.id, order.symbol, due_ns, ts, reason)
             facts.append(rejected)
@@ -142,14 +178,15 @@ class Exchange:
         qty = to_e12(order.qty)
         if order.reduce_only:
             qty = min(qty, abs(self._account.qty(order.symbol)))
-        price = self._limit(orders, order)
-        resting = Resting(order, self._next_number(), price, qty, qty, due_ns, None, None)
+        price = self._admission.limit(orders, order)
+        resting = Resting(order, self._next_number(), price, qty, qty, due_ns, 0, None, None)
         self._enter(orders, resting, ts, facts)
 
     def _enter(self, orders: SymbolOrders, resting: Resting, ts: int, facts: list[Fact]) -> None:
         """An order, new or re-priced, meets the book: take, then rest or cancel the rest."""
         order = resting.order
         due_ns = resting.arrived_ns
+        resting.arrived_seq = orders.listing.book.seq
         reason = self._unwanted(orders, resting)
         if reason is not None:
             facts.append(self._answers.cancelled(resting, due_ns, ts, reason))
@@ -160,7 +197,7 @@ class Exchange:
             resting.displayed = displayed or 0
             ahead = 0 if self._policy.queue == "none" else displayed
             resting.ahead = resting.ahead_at_arrival = ahead
-        facts.append(self._answers.accepted(resting, ts))
+        facts.append(self._answers.accepted(resting, due_ns, ts))
         if order.tif != "PostOnly":
             self._matcher.take(orders, resting, ts, facts)
         if not resting.leaves:
@@ -173,10 +210,10 @@ class Exchange:
 
     def _unwanted(self, orders: SymbolOrders, resting: Resting) -> str | None:
         """Why a PostOnly or FOK order does not go in, judged on what is available now."""
-        tif = resting.order.tif
-        if tif == "PostOnly" and orders.available(resting):
+        order, limit = resting.order, resting.price
+        if order.tif == "PostOnly" and orders.available(order.side, limit):
             return "EC_PostOnlyWillTakeLiquidity"
-        if tif == "FOK" and orders.available(resting) < resting.leaves:
+        if order.tif == "FOK" and orders.available(order.side, limit) < resting.leaves:
             return "EC_CancelForNoFullFill"
         return None
 
@@ -193,8 +230,7 @@ class Exchange:
             )
             facts.append(rejected)
         elif resting in orders.side(resting.order.side):
-            accepted = self._answers.accepted(resting, ts)
-            facts.append(accepted)
+            facts.append(self._answers.accepted(resting, due_ns, ts))
         else:
             resting.number, resting.arrived_ns = self._next_number(), due_ns
             resting.traded, resting.erased = 0, []
@@ -202,16 +238,20 @@ class Exchange:
 
     def _apply_amend(self, orders: SymbolOrders, resting: Resting, amend: Amend) -> str | None:
         """Change the order, taking it out of its book if it loses its place; or Bybit's code."""
-        rules = orders.listing.rules
-        assert rules is not None
         price = resting.price if amend.price is None else to_e12(amend.price)
         qty = resting.qty if amend.qty is None else to_e12(amend.qty)
-        leaves = qty - (resting.qty - resting.leaves)
-        if price <= 0 or price % rules.tick_size or qty % rules.qty_step or leaves <= 0:
+        filled = resting.qty - resting.leaves
+        if qty <= filled:
             return "10001"
+        wanted = replace(resting.order, price=to_decimal(price), qty=to_decimal(qty))
+        reason = self._admission.refuse(orders, wanted, resting)
+        if reason is not None:
+            return reason
+        if resting.order.reduce_only:
+            qty = min(qty, filled + abs(self._account.qty(resting.order.symbol)))
         if price != resting.price or qty > resting.qty:
             orders.remove(resting)
-        resting.price, resting.qty, resting.leaves = price, qty, leaves
+        resting.price, resting.qty, resting.leaves = price, qty, qty - filled
         return None
 
     def _cancel(
@@ -226,61 +266,6 @@ class Exchange:
             return
         orders.remove(resting)
         facts.append(self._answers.cancelled(resting, due_ns, ts, "EC_PerCancelRequest"))
-
-    # --- judgement -------------------------------------------------------------------------
-
-    def _refuse(self, orders: SymbolOrders, order: Order) -> str | None:
-        """Bybit's code for an order it would not take, judged on arrival.
-
-        https://bybit-exchange.github.io/docs/v5/error
-        """
-        rules = orders.listing.rules
-        if rules is None:
-            return "10029"
-        reason = rules.refuse(order)
-        if reason is not None:
-            return reason
-        if len(orders.buys) + len(orders.sells) >= MAX_ACTIVE_ORDERS:
-            return "110020" if rules.is_linear else "170810"
-        held = self._account.qty(order.symbol)
-        opposite = held < 0 if order.side == "Buy" else held > 0
-        if order.reduce_only and not opposite:
-            return "110017"
-        qty = to_e12(order.qty)
-        if not rules.is_linear and order.side == "Sell":
-            offered = sum(resting.leaves for resting in orders.sells)
-            return "170131" if qty + offered > held else None
-        adding = qty - min(qty, abs(held)) if opposite else qty
-        if adding and not self._affordable(orders, order, adding):
-            return "110007" if rules.is_linear else "170131"
-        return None
-
-    def _affordable(self, orders: SymbolOrders, order: Order, qty: E12) -> bool:
-        """Whether free equity covers the initial margin (spot: the whole value)."""
-        listing = orders.listing
-        price = to_e12(order.price) if order.price is not None else listing.value_price
-        value = value_of(price, qty)
-        waiting = sum(
-            value_of(resting.price, resting.leaves)
-            for other in self._symbols.values()
-            for resting in (*other.buys, *other.sells)
-            if not resting.order.reduce_only
-        )
-        account = self._account
-        used = account.margin_used() + account.margin_of(waiting)
-        if listing.symbol.startswith("spot:"):
-            return account.wallet - used >= value
-        return account.equity() - used >= account.margin_of(value)
-
-    def _limit(self, orders: SymbolOrders, order: Order) -> E12:
-        """The worst price an order may trade at; a market order's is bounded from the best."""
-        if order.price is not None:
-            return to_e12(order.price)
-        book = orders.listing.book
-        slippage = self._policy.market_slippage
-        if order.side == "Buy":
-            return book.best_ask * (UNIT + slippage) // UNIT
-        return book.best_bid * (UNIT - slippage) // UNIT
 
     def _next_number(self) -> int:
         self._numbers += 1

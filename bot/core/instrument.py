@@ -22,9 +22,9 @@ class NumberError(ValueError):
 @lru_cache(maxsize=65_536)
 def to_e12(number: Decimal) -> E12:
     """The exact E12 value of a decimal. Raises NumberError if it has more than 12 decimals."""
-    scaled = number.scaleb(12)
-    value = int(scaled)
-    if value != scaled:
+    numerator, denominator = number.as_integer_ratio()
+    value, rest = divmod(numerator * UNIT, denominator)
+    if rest:
         raise NumberError(f"{number} has more than 12 decimals")
     return value
 
@@ -59,7 +59,7 @@ E12_OF_TEXT = _ParsedNumbers()
 
 @lru_cache(maxsize=65_536)
 def to_decimal(value: E12) -> Decimal:
-    """The decimal of an E12 value, without trailing zeros or exponent (100, not 1E+2)."""
+    """The decimal of an E12 value, without trailing zeros (100, not 1E+2)."""
     sign = "-" if value < 0 else ""
     whole, fraction = divmod(abs(value), UNIT)
     if not fraction:
@@ -74,7 +74,8 @@ def amount(value: E8) -> Decimal:
 
 def to_e8(number: Decimal) -> E8:
     """A coin amount from outside (a deposit), rounded half-even to 1e-8."""
-    return round(number.scaleb(8))
+    numerator, denominator = number.as_integer_ratio()
+    return div_half_even(numerator * 10**8, denominator)
 
 
 def div_half_even(numerator: int, denominator: int) -> int:
@@ -127,9 +128,10 @@ class Rules:
         step = self.qty_step
         return to_decimal(int(number * UNIT / step + 1e-9) * step)
 
-    def refuse(self, order: Order) -> str | None:
+    def refuse(self, order: Order, price_now: E12) -> str | None:
         """Bybit's code for an order that breaks the symbol's rules, or None.
 
+        A market order's value is judged at ``price_now``, where that is known (not 0).
         https://bybit-exchange.github.io/docs/v5/error
         """
         qty = to_e12(order.qty)
@@ -138,12 +140,10 @@ class Rules:
         most = self.max_market_qty if order.price is None else self.max_limit_qty
         if most and qty > most:
             return "10001" if self.is_linear else "170135"
-        if order.price is None:
-            return None
-        price = to_e12(order.price)
-        if price <= 0 or price % self.tick_size:
+        price = price_now if order.price is None else to_e12(order.price)
+        if order.price is not None and (price <= 0 or price % self.tick_size):
             return "10001" if self.is_linear else "170134"
-        if price * qty < self.min_notional and not order.reduce_only:
+        if price and price * qty < self.min_notional and not order.reduce_only:
             return "110094" if self.is_linear else "170140"
         return None
 

@@ -24,20 +24,26 @@ from bot.core.instrument import UNIT, Rules, to_e12
 
 
 class Listing:
-    """One symbol. ``clock_ns`` is the largest exchange stamp seen in its books and trades."""
+    """One symbol. ``clock_ns`` is the largest exchange stamp seen in its books and trades.
 
-    __slots__ = ("book", "candle", "clock_ns", "is_live", "last_price", "mark", "next_funding_ns",
-                 "predictions", "rules", "symbol", "ticker", "was_crossed")  # fmt: skip
+    ``live_seq`` is the ``seq`` of the snapshot since which the book is known without a gap.
+    """
+
+    __slots__ = ("book", "candle", "clock_ns", "funding_rate", "is_live", "last_price", "live_seq",
+                 "mark", "next_funding_ns", "predictions", "rules", "symbol", "ticker",
+                 "was_crossed")  # fmt: skip
 
     def __init__(self, symbol: str) -> None:
         self.symbol = symbol
         self.book = Book()
         self.is_live = False
         self.was_crossed = False
+        self.live_seq = 0
         self.clock_ns = 0
         self.last_price: E12 = 0
         self.mark: E12 = 0
         self.next_funding_ns = 0
+        self.funding_rate: E12 = 0
         self.rules: Rules | None = None
         self.ticker: Ticker | None = None
         self.candle: Candle | None = None
@@ -70,8 +76,8 @@ class Market:
         self.fees: dict[str, Fees] = {}
         self.notices: list[FeedDown | FeedUp] = []
         self._appliers: dict[type, Callable[[Any], None]] = {
-            BookUpdate: self._book,
-            Trade: self._trade,
+            BookUpdate: self.apply_book,
+            Trade: self.apply_trade,
             Ticker: self._ticker,
             Candle: self._candle,
             Prediction: self._prediction,
@@ -94,26 +100,30 @@ class Market:
         if applier is not None:
             applier(event)
 
-    def _book(self, event: BookUpdate) -> None:
+    def apply_book(self, event: BookUpdate) -> None:
+        """Change a book; it is trusted from a snapshot on, until it crosses or a gap is told."""
         listing = self.listings.get(event.symbol) or self.listing(event.symbol)
         if event.exchange_ts > listing.clock_ns:
             listing.clock_ns = event.exchange_ts
         if not listing.is_live and not event.snapshot:
             return
-        listing.book.apply(event)
-        if listing.book.is_crossed:
+        book = listing.book
+        book.apply(event)
+        if book.best_bid > book.best_ask and book.is_crossed:
             if listing.is_live:
                 reason = "best bid above best ask"
                 down = FeedDown(event.ts, event.symbol, reason, event.exchange_ts)
                 self.notices.append(down)
             listing.is_live, listing.was_crossed = False, True
             return
-        listing.is_live = True
+        if not listing.is_live:
+            listing.is_live, listing.live_seq = True, event.seq
         if listing.was_crossed:
             listing.was_crossed = False
             self.notices.append(FeedUp(event.ts, event.symbol, event.exchange_ts))
 
-    def _trade(self, event: Trade) -> None:
+    def apply_trade(self, event: Trade) -> None:
+        """Take in the price and time of a trade."""
         listing = self.listings.get(event.symbol) or self.listing(event.symbol)
         if event.exchange_ts > listing.clock_ns:
             listing.clock_ns = event.exchange_ts
@@ -122,8 +132,10 @@ class Market:
     def _ticker(self, event: Ticker) -> None:
         listing = self.listing(event.symbol)
         listing.ticker = event
-        if event.next_funding_ts and event.funding_rate is not None:
-            listing.next_funding_ns = event.next_funding_ts
+        if event.funding_rate is not None:
+            listing.funding_rate = to_e12(event.funding_rate)
+            if event.next_funding_ts:
+                listing.next_funding_ns = event.next_funding_ts
         if event.mark is not None:
             listing.mark = to_e12(event.mark)
 

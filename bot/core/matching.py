@@ -57,12 +57,17 @@ class Matcher:
     def on_trade(self, orders: SymbolOrders, event: Trade, facts: list[Fact]) -> None:
         """Price first, then arrival. A lot that fills one order is gone for the next."""
         remaining = event.qty
-        book_seq = orders.listing.book.seq
+        listing, seq = orders.listing, event.seq
+        if 0 < seq <= listing.live_seq:
+            return  # It happened while the book was unknown.
+        book_seq = listing.book.seq
         conserved = self._policy.through == "traded"
         for resting in tuple(orders.buys if event.side == "Sell" else orders.sells):
+            if 0 < seq <= resting.arrived_seq:
+                continue  # The order met a book that showed it already.
             if resting.price == event.price:
                 cause: Cause = "queue"
-                qty = after_trade(resting, remaining, event.seq, book_seq)
+                qty = after_trade(resting, remaining, seq, book_seq)
             elif (resting.price > event.price) == (event.side == "Sell"):
                 cause = "through"
                 qty = remaining if conserved else resting.leaves
@@ -72,7 +77,7 @@ class Matcher:
                 continue  # It happened before the order was there.
             if cause == "through":
                 resting.ahead = 0
-            happening = Happening(cause, event.seq, event.exchange_ts, event.ts)
+            happening = Happening(cause, seq, event.exchange_ts, event.ts)
             filled = self._fill(orders, resting, resting.price, qty, happening, facts)
             if conserved or cause == "queue":
                 remaining -= filled
@@ -81,18 +86,20 @@ class Matcher:
         """Update the queues, then fill what the book meets or crosses."""
         book = orders.listing.book
         if orders.buys:
-            self._update_queues(orders.buys, book, book.bids, event.seq)
+            self._update_queues(orders.buys, book, book.bids, event)
         if orders.sells:
-            self._update_queues(orders.sells, book, book.asks, event.seq)
+            self._update_queues(orders.sells, book, book.asks, event)
         if orders.buys and book.best_ask and orders.buys[0].price >= book.best_ask:
             self._cross(orders, orders.buys, event, facts)
         if orders.sells and book.best_bid and orders.sells[0].price <= book.best_bid:
             self._cross(orders, orders.sells, event, facts)
 
     def _update_queues(
-        self, side: list[Resting], book: Book, levels: dict[E12, E12], seq: int
+        self, side: list[Resting], book: Book, levels: dict[E12, E12], event: BookUpdate
     ) -> None:
-        policy = self._policy
+        power, seq = self._policy.queue_power, event.seq
+        # What went before a snapshot is not known well enough to spread.
+        queue: QueuePolicy = "conservative" if event.snapshot else self._policy.queue
         for resting in side:
             displayed = levels.get(resting.price)
             if displayed is None:
@@ -100,14 +107,15 @@ class Matcher:
                 if displayed is None:
                     continue
             if displayed != resting.displayed or resting.traded or resting.ahead is None:
-                after_book(resting, displayed, seq, policy.queue, policy.queue_power)
+                after_book(resting, displayed, seq, queue, power)
 
     def take(self, orders: SymbolOrders, resting: Resting, ts: int, facts: list[Fact]) -> None:
         """Walk the other side, best price first, through what is available."""
+        order = resting.order
         happening = Happening("take", orders.listing.book.seq, resting.arrived_ns, ts)
-        for price, qty in orders.offers(resting):
+        for price, qty in orders.offers(order.side, resting.price):
             filled = self._fill(orders, resting, price, qty, happening, facts)
-            orders.take(resting, price, filled)
+            orders.take(order.side, price, filled)
             if not resting.leaves:
                 return
 
@@ -117,12 +125,15 @@ class Matcher:
         """Displayed lots that meet our price fill us once, at our price."""
         happening = Happening("cross", event.seq, event.exchange_ts, event.ts)
         for resting in tuple(side):
-            offers = orders.offers(resting)
+            taker = resting.order.side
+            offers = orders.offers(taker, resting.price)
             qty = sum(offered for _, offered in offers)
             filled = self._fill(orders, resting, resting.price, qty, happening, facts)
             for price, offered in offers:
+                if not filled:
+                    break
                 part = min(filled, offered)
-                orders.take(resting, price, part)
+                orders.take(taker, price, part)
                 filled -= part
 
     def _fill(
@@ -145,14 +156,16 @@ class Matcher:
         maker = happening.cause != "take"
         fees = self._market.fees[order.symbol.partition(":")[0]]
         rate = to_e12(fees.maker_rate if maker else fees.taker_rate)
-        settled = self._account.settle(orders.listing, order.side, price, qty, rate)
+        settled = self._account.settle(
+            orders.listing, order.side, price, qty, rate, happening.exchange_ts
+        )
         resting.leaves -= qty
         self._fills += 1
         facts.append(
             Fill(
                 ts=happening.ts,
                 exchange_ts=happening.exchange_ts,
-                answer_ts=self._answers.heard_ns(order.id, happening.exchange_ts),
+                answer_ts=self._answers.heard_ns(resting, happening.exchange_ts),
                 id=self._fills,
                 order_id=order.id,
                 strategy=order.strategy,

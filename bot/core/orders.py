@@ -45,34 +45,34 @@ class SymbolOrders:
 
     # --- what the other side offers ----------------------------------------------------------
 
-    def available(self, resting: Resting) -> E12:
-        """What the other side shows up to our price, less what we have taken of it."""
-        levels, taken = self._opposite(resting.order.side)
-        return sum(max(0, levels[price] - taken.get(price, 0)) for price in self._reach(resting))
+    def available(self, side: Side, limit: E12) -> E12:
+        """What the other side shows up to ``limit``, less what we have taken of it."""
+        return sum(qty for _, qty in self.offers(side, limit))
 
-    def offers(self, resting: Resting) -> list[tuple[E12, E12]]:
-        """(price, available quantity) that our limit reaches, best price first."""
-        levels, taken = self._opposite(resting.order.side)
-        offered = ((price, levels[price] - taken.get(price, 0)) for price in self._reach(resting))
+    def offers(self, side: Side, limit: E12) -> list[tuple[E12, E12]]:
+        """(price, available quantity) that ``limit`` reaches, best price first."""
+        levels, taken = self._opposite(side)
+        offered = (
+            (price, levels[price] - taken.get(price, 0)) for price in self._reach(side, limit)
+        )
         return [(price, qty) for price, qty in offered if qty > 0]
 
-    def take(self, resting: Resting, price: E12, qty: E12) -> None:
+    def take(self, side: Side, price: E12, qty: E12) -> None:
         """Mark ``qty`` of the other side's level at ``price`` as taken by us."""
-        book = self.listing.book
-        if resting.order.side == "Buy":
-            self.taken_asks.add(price, qty, book.best_ask)
-        else:
-            self.taken_bids.add(price, qty, book.best_bid)
+        taken = self.taken_asks if side == "Buy" else self.taken_bids
+        taken.add(price, qty)
 
     def forget_gone(self, update: BookUpdate) -> None:
         """What is no longer displayed is no longer taken."""
-        for taken, changes in ((self.taken_bids, update.bids), (self.taken_asks, update.asks)):
-            if not taken.marks:
-                continue
-            if update.snapshot:
-                taken.after_snapshot(self.listing.book)
-            elif changes:
-                taken.after_delta(self.listing.book, changes)
+        bids, asks, book = self.taken_bids, self.taken_asks, self.listing.book
+        if update.snapshot:
+            bids.after_snapshot(book)
+            asks.after_snapshot(book)
+            return
+        if bids.marks and update.bids:
+            bids.after_delta(book, update.bids)
+        if asks.marks and update.asks:
+            asks.after_delta(book, update.asks)
 
     def _opposite(self, side: Side) -> tuple[dict[E12, E12], dict[E12, E12]]:
         book = self.listing.book
@@ -80,11 +80,10 @@ class SymbolOrders:
             return book.asks, self.taken_asks.marks
         return book.bids, self.taken_bids.marks
 
-    def _reach(self, resting: Resting) -> list[E12]:
-        """The other side's prices that our limit reaches, best first."""
+    def _reach(self, side: Side, limit: E12) -> list[E12]:
+        """The other side's prices that ``limit`` reaches, best first."""
         book = self.listing.book
-        limit = resting.price
-        if resting.order.side == "Buy":
+        if side == "Buy":
             if not book.best_ask or book.best_ask > limit:
                 return []
             return sorted(price for price in book.asks if price <= limit)

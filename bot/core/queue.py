@@ -22,6 +22,8 @@ class Resting(Struct):
 
     ``erased`` remembers (book seq, quantity) of shrinks in front of us that no trade explained:
     a trade print that comes after the book that already shows it uses them up first.
+    ``arrived_seq`` is that of the book which the order met: that book's trades were before us.
+    ``heard_ns`` is when the last answer about the order will be heard.
     """
 
     order: Order
@@ -30,8 +32,10 @@ class Resting(Struct):
     qty: E12
     leaves: E12
     arrived_ns: int
+    arrived_seq: int
     ahead: E12 | None
     ahead_at_arrival: E12 | None
+    heard_ns: int = 0
     displayed: E12 = 0
     traded: E12 = 0
     erased: list[tuple[int, E12]] = []
@@ -42,9 +46,10 @@ def after_trade(resting: Resting, qty: E12, seq: int, book_seq: int) -> E12:
 
     A trade whose ``seq`` is not above the last book's is already in that book.
     """
-    if seq <= book_seq and resting.erased:
+    if seq > book_seq:
+        resting.traded += qty
+    elif resting.erased:
         qty -= _explain(resting, qty, seq)
-    resting.traded += qty
     if resting.ahead is None:
         return 0
     passed = min(resting.ahead, qty)
@@ -69,7 +74,7 @@ def after_book(resting: Resting, displayed: E12, seq: int, policy: QueuePolicy, 
     """The level now shows ``displayed``: growth is behind us, a shrink is judged by policy."""
     before = resting.ahead
     if before is None:
-        resting.ahead = resting.ahead_at_arrival = 0 if policy == "none" else displayed
+        resting.ahead = resting.ahead_at_arrival = displayed
     elif before:
         if policy == "probabilistic":
             ahead = _probable_ahead(resting, before, displayed, power)

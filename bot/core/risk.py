@@ -99,7 +99,9 @@ class Risk:
                      None)  # fmt: skip
         if known is None:
             return "RISK_QUANTITY", f"order {amend.order_id} is not open"
-        qty = known.leaves_e12 if amend.qty is None else to_e12(amend.qty)
+        qty = known.leaves_e12
+        if amend.qty is not None:
+            qty += to_e12(amend.qty) - known.qty_e12
         price = known.price_e12 if amend.price is None else to_e12(amend.price)
         reduce_only = known.reduce_only
         return self._judge(amend.ts, amend.symbol, known.side, qty, price, reduce_only, known)
@@ -120,7 +122,10 @@ class Risk:
         if qty <= 0:
             return "RISK_QUANTITY", "the quantity rounds to zero"
         listing = self._market.listing(symbol)
-        price = limit or listing.value_price
+        price_now = listing.value_price
+        price = limit or price_now
+        if side == "Sell" and price_now > price:
+            price = price_now  # It fills at the market where that is better than its limit.
         if not price or listing.rules is None:
             return "RISK_NO_PRICE", f"no price or no rules are known for {symbol}"
         too_fast = self._too_fast(ts)
@@ -128,27 +133,30 @@ class Risk:
             return too_fast
         held = self._account.qty(symbol)
         waiting = self._waiting(symbol, side, replaces)
-        reach = held + waiting + qty if side == "Buy" else held - waiting - qty
-        if reduce_only or abs(reach) <= abs(held):
+        against = -held if side == "Buy" else held
+        if reduce_only or waiting + qty <= against:
             return None
-        return self._judge_growth(price, qty, reach)
+        reach = abs(waiting + qty - against)
+        return self._judge_growth(price, qty, reach, is_new=replaces is None)
 
-    def _judge_growth(self, price: E12, qty: E12, reach: E12) -> tuple[Reason, str] | None:
-        """Limits that only an order that may enlarge the position can meet."""
+    def _judge_growth(
+        self, price: E12, qty: E12, reach: E12, *, is_new: bool
+    ) -> tuple[Reason, str] | None:
+        """Limits that only an order that may enlarge or turn the position can meet."""
         limits = self._limits
         if self.state == "paused":
             return "RISK_PAUSED", "trading is paused"
         value = value_of(price, qty)
         if value > limits.max_order_notional:
             return "RISK_ORDER_SIZE", _over(value, limits.max_order_notional)
-        exposure = value_of(price, abs(reach))
+        exposure = value_of(price, reach)
         if exposure > limits.max_position_notional:
             return "RISK_POSITION", _over(exposure, limits.max_position_notional)
         loss = self._day_equity - self._account.equity()
         if loss >= limits.max_daily_loss:
             return "RISK_DAILY_LOSS", _over(loss, limits.max_daily_loss)
         count = sum(len(desk.orders) for desk in self._desks)
-        if count >= limits.max_open_orders:
+        if is_new and count >= limits.max_open_orders:
             return "RISK_OPEN_ORDERS", f"{count} open, limit {limits.max_open_orders}"
         return None
 

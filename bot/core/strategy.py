@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from bot.core.account import Account
 from bot.core.book import Book
+from bot.core.errors import PlainError
 from bot.core.events import (
     E12,
     Accepted,
@@ -52,6 +53,10 @@ class Strategy(Protocol):
         ...
 
 
+class UnknownRules(PlainError, LookupError):
+    """A strategy asks for a symbol whose tick and lot the input has not told."""
+
+
 class OpenOrder(Struct):
     """An order that may still fill, as far as the strategy knows."""
 
@@ -64,7 +69,13 @@ class OpenOrder(Struct):
     tag: str
     reduce_only: bool = False
     is_accepted: bool = False
+    is_amending: bool = False
     is_cancelling: bool = False
+
+    @property
+    def is_changing(self) -> bool:
+        """An amendment or a cancel is on its way."""
+        return self.is_amending or self.is_cancelling
 
     @property
     def price(self) -> float:
@@ -92,23 +103,30 @@ class Desk(Struct):
                 decision.id, decision.symbol, decision.side, price, qty, qty, decision.tag,
                 decision.reduce_only,
             )  # fmt: skip
-        elif type(decision) is Cancel and decision.order_id in self.orders:
-            self.orders[decision.order_id].is_cancelling = True
+        elif type(decision) is Cancel or type(decision) is Amend:
+            order = self.orders.get(decision.order_id)
+            if order is None:
+                return
+            if type(decision) is Cancel:
+                order.is_cancelling = True
+            else:
+                order.is_amending = True
 
     def hear(self, answer: Answer) -> None:
         """An answer of the venue, or of risk."""
         order = self.orders.get(answer.order_id)
         if type(answer) is Fill:
-            signed = to_e12(answer.qty) if answer.side == "Buy" else -to_e12(answer.qty)
+            signed = _received(answer) if answer.side == "Buy" else -to_e12(answer.qty)
             self.positions[answer.symbol] = self.positions.get(answer.symbol, 0) + signed
-            if order is not None:
-                order.leaves_e12 = to_e12(answer.leaves)
-                if not order.leaves_e12:
-                    del self.orders[answer.order_id]
+            assert order is not None, f"a fill of order {answer.order_id}, which is over"
+            order.leaves_e12 = to_e12(answer.leaves)
+            if not order.leaves_e12:
+                del self.orders[answer.order_id]
         elif order is None:
             return
         elif type(answer) is Accepted:
             filled = order.qty_e12 - order.leaves_e12
+            order.is_amending = order.is_amending and not order.is_accepted
             order.is_accepted = True
             order.qty_e12 = to_e12(answer.qty)
             order.leaves_e12 = order.qty_e12 - filled
@@ -117,7 +135,16 @@ class Desk(Struct):
         elif type(answer) is Cancelled or (type(answer) is Rejected and answer.request == "order"):
             del self.orders[answer.order_id]
         elif type(answer) is Rejected:
-            order.is_cancelling = False
+            if answer.request == "cancel":
+                order.is_cancelling = False
+            else:
+                order.is_amending = False
+
+
+def _received(bought: Fill) -> E12:
+    """A spot buy pays its fee in the coin, so less comes in than was bought."""
+    is_spot = bought.symbol.startswith("spot:")
+    return to_e12(bought.qty - bought.fee if is_spot else bought.qty)
 
 
 class View:
@@ -243,7 +270,10 @@ class View:
     def _rules(self, symbol: str) -> Rules:
         rules = self._market.listing(symbol).rules
         if rules is None:
-            raise LookupError(f"no instrument rules are known for {symbol}")
+            raise UnknownRules(
+                f"no instrument rules are known for {symbol}: record the venue's instruments-info "
+                "with it, or trade nothing (`strategies: []`)"
+            )
         return rules
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from bot.core.book import Book
 from bot.core.events import E12, Level, Side
 
-MARKS_MAX = 256
-"""Levels on which we remember what we took; beyond, the nearest half to the touch stays."""
+UNSEEN_MAX = 32
+"""Marked levels beyond the visible depth that are remembered; of more, the nearest half stays."""
 
 
 class Taken:
@@ -28,50 +28,49 @@ class Taken:
         self.marks: dict[E12, E12] = {}
         self._unseen: set[E12] = set()
 
-    def add(self, price: E12, qty: E12, best: E12) -> None:
+    def add(self, price: E12, qty: E12) -> None:
         """Remember that we took ``qty`` at ``price``."""
-        marks = self.marks
-        marks[price] = marks.get(price, 0) + qty
-        if len(marks) > MARKS_MAX:
-            nearest = sorted(marks, key=lambda marked: abs(marked - best))[: MARKS_MAX // 2]
-            self.marks = {kept: marks[kept] for kept in nearest}
-            self._unseen &= self.marks.keys()
+        self.marks[price] = self.marks.get(price, 0) + qty
 
     def after_delta(self, book: Book, changes: list[Level]) -> None:
-        """Shrink the marks of the levels that changed."""
+        """Hold the marks of the levels that changed, or came into view, against the book."""
         marks = self.marks
-        for price, qty in changes:
-            if price not in marks:
-                continue
-            if qty:
-                self._unseen.discard(price)
-                if qty < marks[price]:
-                    marks[price] = qty
-            elif book.displayed(self._side, price) is None:
-                self._unseen.add(price)
-            else:
-                del marks[price]
+        touched = [price for price, _ in changes if price in marks]
         if self._unseen:
             worst = book.worst_visible(self._side)
             if self._side == "Buy":
-                seen = [price for price in self._unseen if price >= worst]
+                touched += [price for price in self._unseen if price >= worst]
             else:
-                seen = [price for price in self._unseen if price <= worst]
-            if seen:
-                self._look_again(book, seen)
+                touched += [price for price in self._unseen if price <= worst]
+        if touched:
+            self._look_again(book, touched)
 
     def after_snapshot(self, book: Book) -> None:
         """Hold every mark against the new book."""
         self._look_again(book, tuple(self.marks))
 
     def _look_again(self, book: Book, prices: Sequence[E12]) -> None:
+        marks, unseen = self.marks, self._unseen
         for price in prices:
+            taken = marks.get(price)
+            if taken is None:
+                continue  # looked at before, or forgotten meanwhile
             displayed = book.displayed(self._side, price)
             if displayed is None:
-                self._unseen.add(price)
+                self._leave_view(price)
                 continue
-            self._unseen.discard(price)
-            if displayed:
-                self.marks[price] = min(self.marks[price], displayed)
-            else:
-                del self.marks[price]
+            unseen.discard(price)
+            if not displayed:
+                del marks[price]
+            elif displayed < taken:
+                marks[price] = displayed
+
+    def _leave_view(self, price: E12) -> None:
+        """Keep the mark; but as the market wanders, the farthest are forgotten."""
+        unseen = self._unseen
+        unseen.add(price)
+        if len(unseen) > UNSEEN_MAX:
+            farthest = sorted(unseen, reverse=self._side == "Sell")[: UNSEEN_MAX // 2]
+            for forgotten in farthest:
+                unseen.remove(forgotten)
+                del self.marks[forgotten]

@@ -23,6 +23,7 @@ from bot.ledger.segment import (
     FORMAT,
     VERSION,
     JournalError,
+    NewerJournal,
     Segment,
     line_of,
     opening_of,
@@ -30,7 +31,16 @@ from bot.ledger.segment import (
     segments_of,
 )
 
-__all__ = ["JournalError", "JournalReader", "JournalWriter", "is_journal", "read", "read_header"]
+__all__ = [
+    "JournalError",
+    "JournalReader",
+    "JournalWriter",
+    "NewerJournal",
+    "is_journal",
+    "is_written",
+    "read",
+    "read_header",
+]
 
 _RESERVED: Final = frozenset(
     ("t", "format", "version", "run", "segment", "first_position", "created_ts")
@@ -341,6 +351,17 @@ def _locked(folder: Path) -> int:
             f"{folder}: another process writes this run; stop it, or start a run of its own (--new)"
         ) from error
     return fd
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process writes this run now."""
+    try:
+        os.close(_locked(folder))
+    except JournalError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
 
 
 def _resume_at(folder: Path) -> tuple[int, int]:

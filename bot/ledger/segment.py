@@ -39,6 +39,10 @@ class JournalError(PlainError):
     """The journal cannot be used; one line says which file, why, and the way out."""
 
 
+class NewerJournal(JournalError):
+    """A journal, but of a version that only a newer program reads."""
+
+
 # --- Lines ------------------------------------------------------------------------------
 
 
@@ -244,7 +248,7 @@ def _parse_header(path: Path, line: bytes) -> dict[str, Any]:
         raise JournalError(f"{path}: not a journal: no header of format {FORMAT!r}")
     version = header.get("version")
     if not isinstance(version, int) or version > VERSION:
-        raise JournalError(
+        raise NewerJournal(
             f"{path}: journal version {version!r}, newer than this program reads ({VERSION}); "
             "upgrade kvtrader"
         )

@@ -5,7 +5,8 @@ The format is described in ``tests/scenarios/README.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -102,13 +103,27 @@ def find(path: Path) -> list[Path]:
 def run(path: Path) -> Failure | None:
     """Run one file; None if all that it expects came true."""
     raw = _read(path)
-    try:
+    with _reading(path):
         played = _Play(raw)
-        facts = played.run()
+    facts: list[Fact] = []
+    for step in raw["steps"]:
+        with _reading(path):
+            events = played.events(step)
+        for event in events:
+            facts += played.engine.step(event)
+    facts += played.engine.finish()
+    with _reading(path):
         differences = _compare(raw.get("expect") or {}, played, facts)
+    return Failure(raw["name"], str(path), differences) if differences else None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What goes wrong in here is the file's fault, and is told with its name."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError, InvalidOperation) as error:
         raise ScenarioError(f"{path}: {type(error).__name__}: {error}") from error
-    return Failure(raw["name"], str(path), differences) if differences else None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -130,12 +145,11 @@ class _Play:
         account = _ACCOUNT | (raw.get("account") or {})
         self.symbol = f"{instrument['category']}:{instrument['symbol']}"
         self.ids: dict[str, int] = {}
-        self._steps = raw["steps"]
         self._script = _Script()
         self._seq = 0
         self._tick_ts = 0
-        self._rules = _instrument(self.symbol, instrument)
-        self._fees = _FEES | (raw.get("fees") or {})
+        rules = _instrument(self.symbol, instrument)
+        fees = _FEES | (raw.get("fees") or {})
         self.engine = Engine(
             [("script", (self.symbol,), self._script)],
             usdt=to_e8(Decimal(account["usdt"])),
@@ -143,23 +157,12 @@ class _Play:
             policy=_policy(_POLICY | (raw.get("policy") or {})),
             limits=_NO_LIMITS,
         )
+        self.engine.step(rules)
+        rates = Decimal(fees["maker"]), Decimal(fees["taker"])
+        self.engine.step(Fees(0, instrument["category"], *rates))
 
-    def run(self) -> list[Fact]:
-        fees = self._fees
-        category = self.symbol.partition(":")[0]
-        facts: list[Fact] = []
-        start: list[Event] = [
-            self._rules,
-            Fees(0, category, Decimal(fees["maker"]), Decimal(fees["taker"])),
-        ]
-        for event in start:
-            facts += self.engine.step(event)
-        for step in self._steps:
-            for event in self._events(step):
-                facts += self.engine.step(event)
-        return facts + self.engine.finish()
-
-    def _events(self, step: dict[str, Any]) -> list[Event]:
+    def events(self, step: dict[str, Any]) -> list[Event]:
+        """The events of one step; a decision waits in the script for the tick among them."""
         kinds = [kind for kind in step if kind in _STEPS]
         if len(kinds) != 1 or "t" not in step:
             raise ValueError(f"a step needs `t` and one of {', '.join(_STEPS)}: {step}")
@@ -301,7 +304,7 @@ def _compare_fills(wanted: list[dict[str, Any]], played: _Play, facts: list[Fact
         return [f"fills: expected {len(wanted)}, got {len(got)}: {shown}"]
     return [
         f"fill {number}: {key} expected {value}, got {fill[key]}"
-        for number, (fill, expected) in enumerate(zip(got, wanted, strict=True))
+        for number, (fill, expected) in enumerate(zip(got, wanted, strict=True), 1)
         for key, value in expected.items()
         if not _same(value, fill[key])
     ]

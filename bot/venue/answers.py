@@ -12,9 +12,9 @@ from typing import Any
 
 from bot.core.errors import PlainError
 from bot.core.events import Candle, FundingRate, Instrument
+from bot.venue import payloads
+from bot.venue.payloads import MS
 
-MS = 1_000_000
-"""Nanoseconds in a millisecond."""
 MINUTE_NS = 60_000_000_000
 
 _INTERVAL_NS = {
@@ -160,9 +160,9 @@ def _spot(entry: Mapping[str, Any], ts: int, exchange_ts: int) -> Instrument:
 def _candle(symbol: str, interval: str, length_ns: int, row: Any, ts: int) -> Candle:
     try:
         open_ts = int(row[0]) * MS
-        prices = [Decimal(text) for text in row[1:7]]
-        opened, high, low, close, volume, turnover = prices
-    except (IndexError, TypeError, ValueError, InvalidOperation) as error:
+        opened, high, low, close = (payloads.price(text) for text in row[1:5])
+        volume, turnover = (payloads.volume(text) for text in row[5:7])
+    except (IndexError, TypeError, ValueError) as error:
         raise MalformedAnswer(f"kline of {symbol}: cannot read the bar {_short(row)}") from error
     return Candle(
         ts=ts,

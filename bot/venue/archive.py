@@ -20,7 +20,8 @@ from msgspec import Struct
 
 from bot.core.errors import PlainError
 from bot.core.events import Connected, Disconnected, Frame, Input
-from bot.venue.answers import MS, MalformedAnswer, parse_instruments
+from bot.venue.answers import MalformedAnswer, parse_instruments
+from bot.venue.payloads import MS
 from bot.venue.topics import CATEGORIES
 
 log = structlog.get_logger()

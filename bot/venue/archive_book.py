@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from bot.core.events import BookUpdate, FeedDown, FeedUp
 from bot.core.instrument import E12_OF_TEXT
-from bot.venue.answers import MS
 from bot.venue.archive_text import Place, lines, require_symbol
+from bot.venue.payloads import MS
 
 HOLE_NS = 60 * 10**9
 """A book that says nothing for longer, and then comes back as a snapshot, was not known."""

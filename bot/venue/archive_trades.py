@@ -10,8 +10,9 @@ from decimal import Decimal
 
 from bot.core.events import E12, BookUpdate, Candle, Event, Side, Trade
 from bot.core.instrument import E12_OF_TEXT, UNIT, NumberError, div_half_even, to_decimal, to_e12
-from bot.venue.answers import MS, interval_ns, next_open
+from bot.venue.answers import interval_ns, next_open
 from bot.venue.archive_text import Place, columns, oldest_first, require_symbol
+from bot.venue.payloads import MS
 
 LINEAR_COLUMNS = ("timestamp", "symbol", "side", "size", "price")
 SPOT_COLUMNS = ("id", "timestamp", "price", "volume", "side")

@@ -16,7 +16,8 @@ from msgspec import Struct
 
 from bot.core.errors import PlainError
 from bot.core.events import Candle, FundingRate
-from bot.venue.answers import MINUTE_NS, MS, interval_ns, next_open
+from bot.venue.answers import MINUTE_NS, interval_ns, next_open
+from bot.venue.payloads import MS
 from bot.venue.rest import PAGE_MAX, Rest
 from bot.venue.store import Span, Store, Table, candle_row, funding_row
 

@@ -21,7 +21,6 @@ from bot.core.errors import PlainError
 from bot.core.events import Candle, FundingRate, Instrument
 from bot.venue.address import VenueUnreachable, cause_of
 from bot.venue.answers import (
-    MS,
     MalformedAnswer,
     parse_bars,
     parse_candles,
@@ -30,6 +29,7 @@ from bot.venue.answers import (
     parse_server_ns,
 )
 from bot.venue.limit import RateLimit
+from bot.venue.payloads import MS
 
 PAGE_MAX = 1000
 """Entries that Bybit gives in one answer."""

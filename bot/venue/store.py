@@ -20,9 +20,10 @@ import msgspec
 from msgspec import Struct
 
 from bot.core.events import Candle, FundingRate, Instrument
-from bot.venue.answers import MS, interval_ns
+from bot.venue.answers import interval_ns
 from bot.venue.archive_candles import FUNDING_COLUMNS, read_candles, read_funding
 from bot.venue.archive_text import ArchiveError, Damage, Place, columns, lines
+from bot.venue.payloads import MS
 from bot.venue.topics import CATEGORIES
 
 DEFAULT_FOLDER = Path("data/store")

@@ -9,11 +9,9 @@ https://bybit-exchange.github.io/docs/v5/ws/connect and the pages of each topic 
 from __future__ import annotations
 
 from collections import Counter, deque
-from decimal import Decimal, InvalidOperation
-from typing import Any, Literal
+from typing import Literal, TypeAlias, get_args
 
-import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from bot.core.events import (
     BookUpdate,
@@ -25,19 +23,20 @@ from bot.core.events import (
     FeedUp,
     Frame,
     Input,
-    Side,
     Ticker,
     Trade,
 )
-from bot.core.instrument import E12_OF_TEXT, NumberError
+from bot.core.instrument import E12_OF_TEXT
+from bot.venue import payloads
+from bot.venue.payloads import MS, UNREADABLE, Envelope
 
 DEPTHS = (1, 50, 200, 1000)
-_MS = 1_000_000
+_DEPTH_NAMES = frozenset(map(str, DEPTHS))
 _PROBLEMS_KEPT = 100
 
-
-SKIPPED = ("malformed", "unknown topic", "refused", "no connection")
-"""The kinds of problem, as ``Codec.counts`` names them."""
+Skip: TypeAlias = Literal["malformed", "unknown topic", "refused", "no connection"]
+SKIPPED: tuple[Skip, ...] = get_args(Skip)
+"""Why a frame was skipped, as ``Codec.counts`` names it."""
 
 
 class Problem(Struct, frozen=True):
@@ -45,68 +44,8 @@ class Problem(Struct, frozen=True):
 
     ts: int
     conn: str
-    kind: Literal["malformed", "unknown topic", "refused", "no connection"]
+    kind: Skip
     text: str
-
-
-# --- What Bybit writes ----------------------------------------------------------------------
-
-
-class _Envelope(Struct, gc=False):
-    topic: str = ""
-    type: str = ""
-    ts: int = 0
-    cts: int = 0
-    data: Raw = Raw(b"null")
-    op: str = ""
-    success: bool | None = None
-    ret_msg: str = ""
-
-
-class _Book(Struct, gc=False):
-    b: list[tuple[str, str]]
-    a: list[tuple[str, str]]
-    u: int
-    seq: int
-
-
-class _Trade(Struct, gc=False):
-    T: int
-    S: Side
-    v: str
-    p: str
-    seq: int = 0
-    BT: bool = False
-    RPI: bool = False
-
-
-class _Ticker(Struct, gc=False, rename="camel"):
-    last_price: str = ""
-    mark_price: str = ""
-    index_price: str = ""
-    funding_rate: str = ""
-    next_funding_time: str = ""
-    open_interest: str = ""
-
-
-class _Kline(Struct, gc=False):
-    start: int
-    end: int
-    interval: str
-    open: str
-    close: str
-    high: str
-    low: str
-    volume: str
-    turnover: str
-    confirm: bool
-
-
-_envelope = msgspec.json.Decoder(_Envelope).decode
-_book = msgspec.json.Decoder(_Book).decode
-_trades = msgspec.json.Decoder(list[_Trade]).decode
-_ticker = msgspec.json.Decoder(_Ticker).decode
-_klines = msgspec.json.Decoder(list[_Kline]).decode
 
 
 # --- Topics -----------------------------------------------------------------------------------
@@ -129,7 +68,7 @@ class _Topic:
 def _parse_topic(text: str, category: str) -> _Topic | None:
     """``orderbook.50.BTCUSDT``, ``publicTrade.X``, ``tickers.X``, ``kline.1.X``; None otherwise."""
     match text.split("."):
-        case ["orderbook", depth, name] if depth.isdigit() and int(depth) in DEPTHS and name:
+        case ["orderbook", depth, name] if depth in _DEPTH_NAMES and name:
             return _Topic("orderbook", f"{category}:{name}", int(depth))
         case ["publicTrade" | "tickers" as kind, name] if name:
             return _Topic(kind, f"{category}:{name}", 0)
@@ -158,8 +97,10 @@ class Codec:
         if type(item) is Frame:
             return self._frame(item)
         if isinstance(item, Connected):
+            lost = self._drop_connection(item.conn, item.ts, "reconnected")
             self._categories[item.conn] = item.category
-            return self._drop_connection(item.conn, item.ts, "reconnected")
+            self._topics[item.conn] = {}
+            return lost
         if isinstance(item, Disconnected):
             return self._drop_connection(item.conn, item.ts, item.reason)
         assert not isinstance(item, Frame)
@@ -175,11 +116,12 @@ class Codec:
 
     def _drop_connection(self, conn: str, ts: int, reason: str) -> list[Event]:
         """Every live book of a connection is unknown from here on."""
-        topics = self._topics.get(conn, {}).values()
-        events: list[Event] = [FeedDown(ts, topic.symbol, reason) for topic in topics
-                               if topic.kind == "orderbook" and topic.is_live]  # fmt: skip
-        self._topics[conn] = {}
-        return events
+        topics = self._topics.pop(conn, {}).values()
+        return [
+            FeedDown(ts, topic.symbol, reason)
+            for topic in topics
+            if topic.kind == "orderbook" and topic.is_live
+        ]
 
     def _frame(self, frame: Frame) -> list[Event]:
         self.frames += 1
@@ -187,8 +129,8 @@ class Codec:
         if topics is None:
             return self._skip(frame, "no connection", "a frame before its connection opened")
         try:
-            envelope = _envelope(frame.data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            envelope = payloads.envelope(frame.data)
+        except UNREADABLE as error:
             return self._skip(frame, "malformed", _quote(frame, error))
         text = envelope.topic
         if not text:
@@ -207,7 +149,7 @@ class Codec:
             if topic.kind == "tickers":
                 return self._ticker(frame.ts, topic, envelope)
             return self._klines(frame.ts, topic, envelope)
-        except (msgspec.DecodeError, UnicodeDecodeError, NumberError, InvalidOperation) as error:
+        except UNREADABLE as error:
             self._skip(frame, "malformed", f"{text}: {_quote(frame, error)}")
             return self._lose(frame.ts, topic, "a frame could not be read")
 
@@ -218,7 +160,7 @@ class Codec:
         topic.is_live = False
         return [FeedDown(ts, topic.symbol, reason)]
 
-    def _control(self, frame: Frame, envelope: _Envelope) -> list[Event]:
+    def _control(self, frame: Frame, envelope: Envelope) -> list[Event]:
         """Acks, pongs and errors move nothing; a refusal is a problem."""
         if not envelope.op and envelope.success is None:
             return self._skip(frame, "malformed", _quote(frame, "neither a topic nor an answer"))
@@ -227,15 +169,15 @@ class Codec:
             return self._skip(frame, "refused", envelope.ret_msg[:200])
         return []
 
-    def _skip(self, frame: Frame, kind: Any, text: str) -> list[Event]:
+    def _skip(self, frame: Frame, kind: Skip, text: str) -> list[Event]:
         self.counts[kind] += 1
         self.problems.append(Problem(frame.ts, frame.conn, kind, text))
         return []
 
     # --- the topics' data ----------------------------------------------------------------------
 
-    def _book(self, ts: int, topic: _Topic, envelope: _Envelope) -> list[Event]:
-        data = _book(envelope.data)
+    def _book(self, ts: int, topic: _Topic, envelope: Envelope) -> list[Event]:
+        data = payloads.book(envelope.data)
         is_snapshot = envelope.type == "snapshot" or data.u == 1
         if is_snapshot:
             events: list[Event] = [] if topic.is_live else [FeedUp(ts, topic.symbol)]
@@ -252,7 +194,7 @@ class Codec:
         number = E12_OF_TEXT
         update = BookUpdate(
             ts,
-            (envelope.cts or envelope.ts) * _MS,
+            (envelope.cts or envelope.ts) * MS,
             topic.symbol,
             topic.depth,
             data.u,
@@ -266,63 +208,45 @@ class Codec:
         events.append(update)
         return events
 
-    def _trades(self, ts: int, topic: _Topic, envelope: _Envelope) -> list[Event]:
+    def _trades(self, ts: int, topic: _Topic, envelope: Envelope) -> list[Event]:
         symbol = topic.symbol
         number = E12_OF_TEXT
         return [
-            Trade(ts, t.T * _MS, symbol, t.seq, t.S, number[t.p], number[t.v], t.BT, t.RPI)
-            for t in _trades(envelope.data)
+            Trade(ts, t.T * MS, symbol, t.seq, t.S, number[t.p], number[t.v], t.BT, t.RPI)
+            for t in payloads.trades(envelope.data)
         ]
 
-    def _ticker(self, ts: int, topic: _Topic, envelope: _Envelope) -> list[Event]:
+    def _ticker(self, ts: int, topic: _Topic, envelope: Envelope) -> list[Event]:
         """Linear tickers come as deltas: a key that is absent is unchanged."""
-        data = _ticker(envelope.data)
+        data = payloads.tickers(envelope.data)
         last = topic.ticker
         if last is None or envelope.type == "snapshot":
             last = Ticker(0, 0, topic.symbol)
-        funding_ts = int(data.next_funding_time) * _MS if data.next_funding_time else None
         merged = Ticker(
             ts,
-            envelope.ts * _MS,
+            envelope.ts * MS,
             topic.symbol,
-            _number(data.last_price) or last.last,
-            _number(data.mark_price) or last.mark,
-            _number(data.index_price) or last.index,
-            _rate(data.funding_rate, last.funding_rate),
-            funding_ts or last.next_funding_ts,
-            _rate(data.open_interest, last.open_interest),
+            payloads.price_or_none(data.last_price) or last.last,
+            payloads.price_or_none(data.mark_price) or last.mark,
+            payloads.price_or_none(data.index_price) or last.index,
+            payloads.rate(data.funding_rate) if data.funding_rate else last.funding_rate,
+            payloads.stamp_or_none(data.next_funding_time) or last.next_funding_ts,
+            payloads.volume(data.open_interest) if data.open_interest else last.open_interest,
         )
         topic.ticker = merged
         return [merged] if _says_more(merged, last) else []
 
-    def _klines(self, ts: int, topic: _Topic, envelope: _Envelope) -> list[Event]:
+    def _klines(self, ts: int, topic: _Topic, envelope: Envelope) -> list[Event]:
         """Only a closed bar (``confirm``) is a candle; its stamp is its close."""
+        price, volume = payloads.price, payloads.volume
         return [
             Candle(
-                ts, (k.end + 1) * _MS, topic.symbol, k.interval, k.start * _MS, _decimal(k.open),
-                _decimal(k.high), _decimal(k.low), _decimal(k.close), _decimal(k.volume),
-                _decimal(k.turnover),
+                ts, (k.end + 1) * MS, topic.symbol, k.interval, k.start * MS, price(k.open),
+                price(k.high), price(k.low), price(k.close), volume(k.volume), volume(k.turnover),
             )
-            for k in _klines(envelope.data)
+            for k in payloads.klines(envelope.data)
             if k.confirm
         ]  # fmt: skip
-
-
-def _decimal(text: str) -> Decimal:
-    """A finite number. Raises NumberError or InvalidOperation."""
-    number = Decimal(text)
-    if not number.is_finite():
-        raise NumberError(f"not a finite number: {text!r}")
-    return number
-
-
-def _number(text: str) -> Decimal | None:
-    """A positive price; "" and 0 mean that there is none."""
-    return (_decimal(text) or None) if text else None
-
-
-def _rate(text: str, last: Decimal | None) -> Decimal | None:
-    return _decimal(text) if text else last
 
 
 def _says_more(new: Ticker, old: Ticker) -> bool:

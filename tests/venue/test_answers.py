@@ -138,7 +138,17 @@ def test_a_bar_is_closed_when_the_venues_clock_has_reached_its_end(interval, bar
 
 
 @pytest.mark.parametrize(
-    "bad", [["x"] * 7, ["1", "2"], None, 7, ["1", "2", "3", "4", "5", None, "6"]]
+    "bad",
+    [
+        ["x"] * 7,
+        ["1", "2"],
+        None,
+        7,
+        ["1", "2", "3", "4", "5", None, "6"],
+        ["1", "2", "3", "NaN", "5", "6", "7"],
+        ["1", "2", "3", "4", "0", "6", "7"],
+        ["1", "1e-20", "3", "4", "5", "6", "7"],
+    ],
 )
 def test_a_bar_that_cannot_be_read_is_an_error(bad):
     with pytest.raises(MalformedAnswer, match="kline of spot:X: cannot read the bar"):

@@ -131,7 +131,9 @@ class History:
         self.limits.append(int(query["limit"]))
         end = int(query.get("end", 10**15))
         upto = [open_ms for open_ms in self.opens if open_ms <= end][-self.limits[-1] :]
-        rows = [row(open_ms, close=str(self.opens.index(open_ms))) for open_ms in reversed(upto)]
+        rows = [
+            row(open_ms, close=str(1 + self.opens.index(open_ms))) for open_ms in reversed(upto)
+        ]
         return ok({"symbol": "BTCUSDT", "list": rows}, self.opens[-1] + MINUTE_MS // 2)
 
 
@@ -155,7 +157,8 @@ async def test_candles_are_the_last_closed_bars_oldest_first(closed: int, limit:
         candles = await rest.candles("linear:BTCUSDT", "1", limit)
     wanted = history.opens[:-1][-limit:] if limit else []
     assert [candle.open_ts for candle in candles] == [open_ms * 1_000_000 for open_ms in wanted]
-    assert [int(candle.close) for candle in candles] == list(range(closed))[closed - len(wanted) :]
+    closes = list(range(1, closed + 1))[closed - len(wanted) :]
+    assert [int(candle.close) for candle in candles] == closes
     assert {candle.ts for candle in candles} <= {77}
     assert all(1 <= asked <= 1000 for asked in history.limits)
 

@@ -1,0 +1,100 @@
+"""What many tests share: real market data, and one recorded run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import Struct
+
+from tests.processes import ROOT, Bot
+
+TRADING = """\
+symbols: [linear:BTCUSDT, linear:ETHUSDT]
+models:
+  predictor: {window: 64}
+  analyzer: {window: 64}
+strategies:
+  - use: strategies.threshold.Threshold   # trades on any prediction
+    name: threshold
+    symbols: [linear:ETHUSDT]
+    params: {model: analyzer, notional: 500, edge: -0.1}
+  - use: strategies.market_maker.MarketMaker   # quotes at the touch
+    name: maker
+    symbols: [linear:BTCUSDT]
+    params: {model: analyzer, notional: 200, half_spread: 0.000001, max_inventory: 1000}
+"""
+BTC, ETH = "linear:orderbook.50.BTCUSDT", "linear:orderbook.50.ETHUSDT"
+FAULTS = (
+    ("malformed", BTC),  # half a frame: the next delta shows the gap
+    ("null_field", ETH),
+    ("null_data", BTC),
+    ("gap", ETH),
+    ("crossed", BTC),
+)
+"""Faults that each lose one book."""
+
+
+class Recorded(Struct, frozen=True):
+    """A paper run that has ended: where, what it printed, what it logged, what its venue did."""
+
+    folder: Path
+    summary: dict[str, Any]
+    errors: str
+    faults: int
+    venue_was_gone: bool
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / self.summary["journal"]
+
+
+@pytest.fixture(scope="session")
+def real_capture() -> Path:
+    """A raw v5 capture. Skips the test where there is none."""
+    folder = Path(os.environ.get("BOT_REAL_DATA", ROOT.parent / "shared" / "data"))
+    path = folder / "bybit_v5_capture" / "BYBIT.jsonl.zst"
+    if not path.exists():
+        pytest.skip(f"no real capture at {path}; BOT_REAL_DATA names the folder with real data")
+    return path
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Both strategies on a local venue that breaks in every way, ended by Ctrl-C."""
+    folder = tmp_path_factory.mktemp("recorded")
+    (folder / "config.yaml").write_text(TRADING)
+    with Bot(folder) as bot:
+        trade_through_faults(bot)
+        faults = bot.control("counts")["faults"]
+        summary = bot.end(signal.SIGINT)
+    return Recorded(folder, summary, bot.errors, faults, bot.venue_is_gone)
+
+
+def trade_through_faults(bot: Bot) -> None:
+    def filled(since: int = 0) -> set[str]:
+        return {fill["strategy"] for fill in bot.rows("fills") if fill["ts"] > since}
+
+    bot.wait_for(lambda: filled() == {"threshold", "maker"}, "fill of each strategy")
+    for number, (fault, topic) in enumerate(FAULTS, 1):
+        bot.control("fault", fault=fault, topic=topic)
+        bot.wait_for(lambda number=number: healed(bot) >= number, f"end of the gap by {fault}")
+    bot.control("fault", fault="unknown_topic", topic="linear:publicTrade.ETHUSDT")
+    bot.control("fault", fault="null_field", topic="linear:tickers.BTCUSDT")
+    bot.control("fault", fault="duplicate", topic=ETH)
+    bot.control("fault", fault="restart", topic=BTC)
+    bot.wait_for(lambda: bot.control("counts")["faults"] >= len(FAULTS) + 4, "faults")
+    bot.control("fault", fault="drop", category="linear")
+    bot.wait_for(lambda: healed(bot) >= len(FAULTS) + 2, "end of the gaps by a lost connection")
+    last = max(gap["end_ts"] for gap in bot.rows("gaps"))
+    bot.wait_for(lambda: filled(last), "fill after the faults")
+    bot.wait_for(lambda: len(bot.rows("fills")) >= 30, "30 fills")
+
+
+def healed(bot: Bot) -> int:
+    """Gaps that are over; -1 while one is open."""
+    gaps = bot.rows("gaps")
+    return -1 if any(gap["end_ts"] is None for gap in gaps) else len(gaps)

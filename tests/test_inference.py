@@ -1,0 +1,43 @@
+"""Settings to models: what does not fit says which setting to change."""
+
+from __future__ import annotations
+
+import pytest
+
+from bot import inference
+from bot.config import ConfigError, Settings
+from bot.model import CheckpointError
+
+
+def test_models_without_a_checkpoint_come_from_their_seed_and_say_untrained():
+    settings = Settings()
+    first, again = inference.checkpoints(settings), inference.checkpoints(settings)
+    assert set(first) == {"predictor", "analyzer"}
+    assert not any(model.card.trained for model in first.values())
+    for name, model in first.items():
+        assert model.card.weights_sha256 == again[name].card.weights_sha256
+
+
+def test_a_model_that_is_off_is_not_made():
+    settings = Settings(models={"predictor": {"enabled": False}})
+    assert set(inference.checkpoints(settings)) == {"analyzer"}
+
+
+def test_there_is_a_forecaster_per_symbol_and_model():
+    settings = Settings(symbols=("linear:BTCUSDT", "spot:BTCUSDT"))
+    made, caches = inference.forecasters(settings, inference.checkpoints(settings))
+    assert set(made) == {(model, symbol) for model in ("predictor", "analyzer")
+                         for symbol in settings.symbols}  # fmt: skip
+    assert caches.metrics().sequences == 4
+
+
+def test_a_budget_that_holds_no_window_names_the_setting():
+    settings = Settings(models={"cache": {"budget_mb": 1}, "predictor": {"window": 100_000}})
+    with pytest.raises(ConfigError, match=r"models\.cache\.budget_mb: sequence 'predictor/"):
+        inference.forecasters(settings, inference.checkpoints(settings))
+
+
+def test_a_checkpoint_that_cannot_be_read_names_the_setting(tmp_path):
+    settings = Settings(models={"analyzer": {"checkpoint": tmp_path / "no.safetensors"}})
+    with pytest.raises(CheckpointError, match=r"models\.analyzer\.checkpoint: "):
+        inference.checkpoints(settings)
