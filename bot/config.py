@@ -116,10 +116,17 @@ class Risk(Section):
     max_daily_loss: Positive = Decimal(500)
 
 
+_KIND = "(standard|paged|quantized|selective|prefix)"
+
+
 class Cache(Section):
-    kv_cache_dtype: Literal["float32", "int8"] = "int8"
+    kind: str = Field("paged", pattern=rf"^{_KIND}(\+{_KIND})*$")
+    kv_cache_dtype: Literal["float32", "float16", "int8", "fp8_e4m3", "int4", "k8v4"] = "int8"
     block_size: int = Field(16, ge=1)
+    retention: Literal["", "attention_score", "recency", "entropy", "hybrid"] = ""
+    retain: int = Field(0, ge=0)
     budget_mb: float = Field(64.0, ge=1, le=1_000_000)
+    when_full: Literal["evict", "refuse"] = "evict"
 
 
 class Model(Section):

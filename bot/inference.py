@@ -64,14 +64,17 @@ def forecasters(
 ) -> tuple[dict[tuple[str, str], Forecaster], KVCacheManager]:
     """A forecaster per (model's name, symbol), all over one cache budget.
 
-    Raises ConfigError where the budget is too small, CheckpointError for a model that reads
-    something else.
+    Raises ConfigError where the budget is too small or the cache's settings do not go together,
+    CheckpointError for a model that reads something else.
     """
-    caches = KVCacheManager(round(settings.models.cache.budget_mb * _MIB))
+    cache = settings.models.cache
+    caches = KVCacheManager(round(cache.budget_mb * _MIB), when_full=cache.when_full)
     try:
         return _forecasters(settings, models, caches), caches
     except OutOfBlocks as error:
         raise ConfigError(f"models.cache.budget_mb: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"models.cache: {error}") from error
 
 
 def _forecasters(
@@ -85,8 +88,11 @@ def _forecasters(
                 models[PREDICTOR],
                 caches,
                 symbol,
+                kind=cache.kind,
                 block_size=cache.block_size,
                 kv_cache_dtype=cache.kv_cache_dtype,
+                retention=cache.retention,
+                retain=cache.retain,
             )
         if ANALYZER in models:
             made[models[ANALYZER].card.name, symbol] = StreamingOrderBookAnalyzer(
@@ -94,8 +100,11 @@ def _forecasters(
                 caches,
                 symbol,
                 depth=settings.feed.depth,
+                kind=cache.kind,
                 block_size=cache.block_size,
                 kv_cache_dtype=cache.kv_cache_dtype,
+                retention=cache.retention,
+                retain=cache.retain,
             )
     return made
 

@@ -37,6 +37,27 @@ def test_a_budget_that_holds_no_window_names_the_setting():
         inference.forecasters(settings, inference.checkpoints(settings))
 
 
+@pytest.mark.parametrize("kind", ["standard", "quantized+prefix", "selective"])
+def test_every_kind_of_cache_can_be_configured(kind):
+    settings = Settings(models={"cache": {"kind": kind}})
+    made, caches = inference.forecasters(settings, inference.checkpoints(settings))
+    assert caches.metrics().sequences == len(made) > 0
+
+
+@pytest.mark.parametrize(
+    ("cache", "message"),
+    [
+        ({"kind": "standard+prefix"}, "standard is contiguous"),
+        ({"kind": "paged", "retain": 64}, "has no retention"),
+        ({"kind": "quantized", "kv_cache_dtype": "float32"}, "'float32', not one of"),
+    ],
+)
+def test_cache_settings_that_do_not_go_together_name_the_section(cache, message):
+    settings = Settings(models={"cache": cache})
+    with pytest.raises(ConfigError, match=rf"models\.cache: .*{message}"):
+        inference.forecasters(settings, inference.checkpoints(settings))
+
+
 def test_a_checkpoint_that_cannot_be_read_names_the_setting(tmp_path):
     settings = Settings(models={"analyzer": {"checkpoint": tmp_path / "no.safetensors"}})
     with pytest.raises(CheckpointError, match=r"models\.analyzer\.checkpoint: "):

@@ -75,9 +75,9 @@ class Exchange:
 
     def match_trade(self, orders: SymbolOrders, event: Trade, facts: list[Fact]) -> None:
         """Resting orders against a trade. Block and RPI trades meet nobody."""
-        if (orders.buys or orders.sells) and orders.listing.is_live:
-            if not event.block and not event.rpi:
-                self._matcher.on_trade(orders, event, facts)
+        is_met = orders.listing.is_live and not event.block and not event.rpi
+        if is_met and (orders.buys or orders.sells):
+            self._matcher.on_trade(orders, event, facts)
 
     def match_book(self, orders: SymbolOrders, event: BookUpdate, facts: list[Fact]) -> None:
         """Resting orders against the book as the event left it."""

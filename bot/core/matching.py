@@ -125,6 +125,8 @@ class Matcher:
         """Displayed lots that meet our price fill us once, at our price."""
         happening = Happening("cross", event.seq, event.exchange_ts, event.ts)
         for resting in tuple(side):
+            if event.exchange_ts < resting.arrived_ns:
+                continue
             taker = resting.order.side
             offers = orders.offers(taker, resting.price)
             qty = sum(offered for _, offered in offers)

@@ -10,31 +10,56 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bot.kvcache.quantize import Coded
+
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, *, visible: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Scaled dot-product attention of ``q`` [T, H, D] over ``k`` and ``v`` [Hkv, S, D].
 
-    ``visible`` [T, S] says which keys each query may see (None: all); every query must see at
-    least one. H is a multiple of Hkv; query head h reads key head ``h * Hkv // H``.
-    Returns out [T, H, D] and lse [T, H].
+    ``visible`` [T, S] says which keys each query may see (None: all). A query that sees none gets
+    zeros and an lse of -inf, the neutral element of ``merge_state``. H is a multiple of Hkv; query
+    head h reads key head ``h * Hkv // H``. Returns out [T, H, D] and lse [T, H].
+    """
+    out, lse, _ = attend_coded(q, Coded(k), Coded(v), visible=visible)
+    return out, lse
+
+
+def attend_coded(
+    q: Tensor, k: Coded, v: Coded, *, visible: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``attend`` over quantized keys and values without dequantizing them.
+
+    With values ``raw * scale + zero``: q . k is ``(q . raw) * scale + sum(q) * zero``, and w . v is
+    ``(w * scale) . raw + sum(w * zero)``. The third result is the weights [Hkv, H / Hkv, T, S].
     """
     tokens, heads, dim = q.shape
-    kv_heads = k.shape[0]
+    kv_heads = k.raw.shape[0]
     group = heads // kv_heads
     # [T, H, D] -> [Hkv, group * T, D]
-    grouped = q.view(tokens, kv_heads, group, dim).permute(1, 2, 0, 3)
-    scores = torch.bmm(grouped.reshape(kv_heads, group * tokens, dim), k.transpose(1, 2))
-    scores = scores.mul_(dim**-0.5).view(kv_heads, group, tokens, -1)
+    grouped = q.view(tokens, kv_heads, group, dim).permute(1, 2, 0, 3) * dim**-0.5
+    grouped = grouped.reshape(kv_heads, group * tokens, dim)
+    scores = torch.bmm(grouped, k.raw.transpose(1, 2))
+    if k.scale is not None:
+        scores.mul_(k.scale.transpose(1, 2))
+    if k.zero is not None:
+        scores.add_(grouped.sum(-1, keepdim=True) * k.zero.transpose(1, 2))
+    scores = scores.view(kv_heads, group, tokens, -1)
     if visible is not None:
-        scores = scores.masked_fill_(~visible, -torch.inf)
+        scores.masked_fill_(~visible, -torch.inf)
     lse = scores.logsumexp(-1, keepdim=True)
-    weights = (scores - lse).exp_().view(kv_heads, group * tokens, -1)
-    out = torch.bmm(weights, v).view(kv_heads, group, tokens, dim)
+    lowest = torch.finfo(lse.dtype).min
+    weights = (scores - lse.clamp_min(lowest)).exp_()
+    flat = weights.view(kv_heads, group * tokens, -1)
+    out = torch.bmm(flat if v.scale is None else flat * v.scale.transpose(1, 2), v.raw)
+    if v.zero is not None:
+        out = out + torch.bmm(flat, v.zero)
+    out = out.view(kv_heads, group, tokens, dim)
     return (
         out.permute(2, 0, 1, 3).reshape(tokens, heads, dim),
         lse.permute(2, 0, 1, 3).reshape(tokens, heads),
+        weights,
     )
 
 
@@ -43,7 +68,8 @@ def merge_state(
 ) -> tuple[Tensor, Tensor]:
     """Join two segments' answers: out [..., D], lse [...]. Associative and commutative."""
     lse = torch.logaddexp(lse_a, lse_b)
-    out = out_a * (lse_a - lse).exp().unsqueeze(-1) + out_b * (lse_b - lse).exp().unsqueeze(-1)
+    base = lse.clamp_min(torch.finfo(lse.dtype).min)  # two empty segments make an empty one
+    out = out_a * (lse_a - base).exp().unsqueeze(-1) + out_b * (lse_b - base).exp().unsqueeze(-1)
     return out, lse
 
 

@@ -1,26 +1,26 @@
 """A sequence's keys and values behind a sliding window, in blocks from a shared pool.
 
 The cache owns the attention over what it holds, so that dequantization belongs to the read. It
-knows positions as int64 counters only: keys come already rotated at their absolute position and
-are never rotated again.
+knows positions as integers only: keys come already rotated at their absolute position and are
+never rotated again. This is the one implementation; what kinds there are is a matter of its spec
+(see ``kinds.py``).
 """
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Protocol, Self
 
-import torch
 from torch import Tensor
 
-from bot.kvcache.attention import attend
+from bot.kvcache.attention import attend_coded, merge_state
+from bot.kvcache.errors import CacheError, NotFinite
 from bot.kvcache.layout import CacheSpec, Layout, Views
 from bot.kvcache.pool import BlockPool
-from bot.kvcache.quantize import format_named
-
-
-class CacheError(RuntimeError):
-    """The cache was used out of order; the text says what it expected."""
+from bot.kvcache.prefix import PrefixIndex, Sharing
+from bot.kvcache.quantize import formats_named
+from bot.kvcache.retention import Retention
+from bot.kvcache.segments import Segment, plan, write
+from bot.kvcache.table import BlockTable, Held
 
 
 class Landlord(Protocol):
@@ -36,80 +36,126 @@ class Landlord(Protocol):
 class WindowCache:
     """One sequence. A step is ``append`` then ``attend``, for each layer in order.
 
-    T tokens may be appended at once; the result equals appending them one by one. ``position``
-    is that of the next token. A block is given back as soon as its last token has left the
-    window of the next token.
+    T tokens may be appended at once; the result equals appending them one by one (but a selective
+    cache chooses between steps). ``position`` is that of the next token. A block is given back as
+    soon as its last token has left the window of the next token.
     """
 
-    __slots__ = ("_chunk", "_first_block", "_format", "_landlord", "_layers_done", "_rows",
-                 "_start", "_table", "_views", "_visible", "evicted", "pool", "position",
-                 "spec")  # fmt: skip
+    __slots__ = ("_chunk", "_formats", "_fresh", "_landlord", "_layers_done", "_prefixes",
+                 "_retention", "_segments", "_sharing", "_start", "_table", "_views",
+                 "evicted", "layout", "pool", "position", "spec")  # fmt: skip
 
     def __init__(
-        self, layout: Layout, pool: BlockPool, *, landlord: Landlord | None = None
+        self,
+        layout: Layout,
+        pool: BlockPool,
+        *,
+        landlord: Landlord | None = None,
+        prefixes: PrefixIndex | None = None,
     ) -> None:
         self.spec: CacheSpec = layout.spec
+        self.layout = layout
         self.position = 0
         self.evicted = False
         self.pool = pool
         self._views: Views = layout.views(pool.storage)
-        self._format = format_named(self.spec.kv_cache_dtype)
+        self._formats = formats_named(self.spec.kv_cache_dtype)
         self._landlord = landlord
-        self._start = 0  # no token before this one is held
-        self._first_block = 0  # the logical index of _table[0]
-        self._table: list[int] = []
-        self._chunk = 0  # tokens of the step in flight, 0 between steps
-        self._layers_done = 0
-        self._rows: tuple[Tensor, Tensor] | None = None
-        self._visible: Tensor | None = None
+        self._prefixes = prefixes if self.spec.prefix else None
+        self._table = BlockTable(self.spec, pool)
+        self._retention: Retention | None
+        self._sharing: Sharing | None
+        self._start: int  # the oldest position that the window may show
+        self._chunk: int  # tokens of the step in flight, 0 between steps
+        self._layers_done: int
+        self._segments: list[Segment]
+        self._fresh: list[int]  # blocks that the step in flight added
+        self.reset()
 
     # --- the step ---------------------------------------------------------------------------
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Store keys (after RoPE) and values [T, Hkv, D] of the next T tokens for one layer.
 
-        Raises CacheError out of order, OutOfBlocks when the budget is spent (nothing changes).
+        Raises CacheError out of order, NotFinite for what cannot be stored, OutOfBlocks when the
+        budget is spent. After the last two the sequence is as before the step.
         """
-        tokens = k.shape[0]
+        if layer == 0 and not self._chunk and self._sharing is not None:
+            self._sharing.open(k.shape[0])
         self._check_append(layer, k, v)
+        self._check_values(layer, k, v)
         if layer == 0:
-            self._open_step(tokens)
-        size = self.spec.block_size
-        first = self.position
-        k_codes, k_params = self._format.encode(k)
-        v_codes, v_params = self._format.encode(v)
-        views = self._views
-        done = 0
-        while done < tokens:
-            block, offset = divmod(first + done, size)
-            count = min(size - offset, tokens - done)
-            slab, row = divmod(self._table[block - self._first_block], self.pool.per_slab)
-            # [T, Hkv, E] -> the block's [Hkv, T, E]
-            part, place = slice(done, done + count), slice(offset, offset + count)
-            views.k_codes[slab, row, layer, :, place] = k_codes[part].transpose(0, 1)
-            views.v_codes[slab, row, layer, :, place] = v_codes[part].transpose(0, 1)
-            views.k_params[slab, row, layer, :, place] = k_params[part].transpose(0, 1)
-            views.v_params[slab, row, layer, :, place] = v_params[part].transpose(0, 1)
-            done += count
+            self._open_step(k.shape[0])
+        write(self._views, self._formats, self._table, layer, self.position, k, v)
         self._layers_done = layer + 1
 
-    def attend(self, layer: int, q: Tensor) -> tuple[Tensor, Tensor]:
+    def attend(self, layer: int, q: Tensor, q_sink: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the T tokens just appended to ``layer`` see: out [T, H, D] and lse [T, H].
 
-        ``q`` [T, H, D] is rotated at the tokens' positions. Query t sees the keys of the last
-        ``window`` positions up to and including its own. The last layer's attend ends the step.
+        ``q`` [T, H, D] is rotated at the tokens' positions. Query t sees the keys held of the last
+        ``window`` positions up to and including its own, and the sinks through ``q_sink``, the
+        same queries rotated at ``sink_positions``. The last layer's attend ends the step.
         """
         if not self._chunk or layer != self._layers_done - 1:
             raise CacheError(f"attend({layer}) must follow append({layer})")
         if q.shape[0] != self._chunk:
             raise CacheError(f"attend got {q.shape[0]} queries for {self._chunk} tokens")
-        views = self._views
-        k = self._read(views.k_codes[:, :, layer], views.k_params[:, :, layer], q.dtype)
-        v = self._read(views.v_codes[:, :, layer], views.v_params[:, :, layer], q.dtype)
-        result = attend(q, k, v, visible=self._visible)
+        if self.spec.sinks and q_sink is None:
+            raise CacheError(f"a cache with {self.spec.sinks} sinks reads them through q_sink")
+        result: tuple[Tensor, Tensor] | None = None
+        for segment in self._segments:
+            k, v = segment.read(self._views, self._formats, layer, q.dtype)
+            queries = q_sink if segment.sinks and q_sink is not None else q
+            out, lse, weights = attend_coded(queries, k, v, visible=segment.visible)
+            if self._retention is not None and not segment.sinks:
+                self._retention.observe(weights, segment)
+            result = (out, lse) if result is None else merge_state(*result, out, lse)
+        assert result is not None
         if layer == self.spec.layers - 1:
             self._close_step()
         return result
+
+    def begin_step(self, tokens: int) -> tuple[dict[int, int], int, int]:
+        """Make room for ``tokens`` that a kernel appends and attends to by itself, all layers of a
+        cache in blocks.
+
+        Returns the blocks by logical number, the position of the first token, and the oldest
+        position held. The blocks are the cache's own, to be read only, until ``finish_step`` or
+        ``abandon_step``. Raises CacheError out of order, OutOfBlocks (nothing changes then).
+        """
+        self._check_idle("begin_step")
+        if self._sharing is not None:
+            self._sharing.open(tokens)
+        blocks = self._table.blocks
+        block = blocks.get(self.position // self.spec.block_size) if tokens == 1 else None
+        if block is None or self.pool.refs(block) > 1:
+            self._reserve(tokens)
+        else:  # nearly every token: its block is there and nobody else's
+            if self._landlord is not None:
+                self._landlord.used(self)
+            self._chunk = tokens
+        return blocks, self.position, self._start
+
+    def finish_step(self) -> None:
+        """The kernel has written every layer."""
+        self._close_step()
+
+    def abandon_step(self) -> None:
+        """The kernel wrote nothing that counts; the sequence is as before the step."""
+        self._table.drop(self._fresh)
+        if self._retention is not None and self._segments:
+            self._retention.undo()
+        self._end_step()
+
+    def sink_positions(self, tokens: int) -> list[int]:
+        """Where to rotate the second copy of the next ``tokens`` queries, the one for the sinks.
+
+        Keys stay where they were rotated; a query that is further from the sequence's start than
+        sinks and window together looks at the sinks as if it were just that far, which gives the
+        distances of StreamingLLM's cache positions (Xiao et al., 2024).
+        """
+        farthest = self._table.origin + self.spec.sinks + self.spec.window - 1
+        return [min(self.position + i, farthest) for i in range(tokens)]
 
     # --- the sequence -----------------------------------------------------------------------
 
@@ -119,47 +165,63 @@ class WindowCache:
         Use as a context manager, or ``reset`` it when done: a fork keeps its blocks in use.
         """
         self._check_idle("fork")
-        twin = object.__new__(WindowCache)
-        for name in WindowCache.__slots__:
-            setattr(twin, name, getattr(self, name))
-        twin._table = list(self._table)
-        for block in twin._table:
-            self.pool.share(block)
+        twin = WindowCache(self.layout, self.pool, landlord=self._landlord, prefixes=self._prefixes)
+        twin.position, twin._start = self.position, self._start
+        twin._table = self._table.fork()
+        twin._sharing = self._sharing.copy() if self._sharing is not None else None
+        twin._retention = self._retention.fork() if self._retention is not None else None
         return twin
+
+    def sibling(self) -> WindowCache:
+        """An empty sequence over the same pool and shared prefixes."""
+        return WindowCache(self.layout, self.pool, landlord=self._landlord, prefixes=self._prefixes)
 
     def evict(self) -> int:
         """Give back blocks that the next token cannot see; returns how many. Steps do this."""
         self._check_idle("evict")
+        if self.spec.contiguous:
+            return 0
         needed = max(self._start, self.position - self.spec.window + 1)
-        if needed >= self.position:
-            gone = len(self._table)
-        else:
-            gone = needed // self.spec.block_size - self._first_block
-        for block in self._table[:gone]:
-            self.pool.free(block)
-        del self._table[:gone]
-        self._first_block += gone
-        return gone
+        gone = self._table.before(needed if needed < self.position else None)
+        self._table.drop(gone)
+        return len(gone)
 
     def truncate(self, keep_last: int) -> None:
-        """Forget all but the last ``keep_last`` tokens; positions go on."""
+        """Forget all but the last ``keep_last`` tokens and the sinks; positions go on."""
         self._check_idle("truncate")
         if keep_last < 0:
             raise ValueError(f"keep_last must not be negative, got {keep_last}")
+        if keep_last < len(self) and self._sharing is not None:
+            self._sharing.end()
         self._start = max(self._start, self.position - keep_last)
         self.evict()
+
+    def seek(self, position: int) -> None:
+        """Forget all but the sinks and go on at ``position``, not before the present one.
+
+        With the sinks and the last inputs within reach appended again, a rebuild is exact.
+        """
+        self._check_idle("seek")
+        if position < self.position:
+            raise ValueError(f"seek goes forward: {position} is before {self.position}")
+        held = self.position - self._table.origin
+        if held < self.spec.sinks:
+            raise CacheError(f"seek with {held} of {self.spec.sinks} sinks: append them first")
+        self.truncate(0)
+        self._start = self.position = position
+        if self._sharing is not None:
+            self._sharing.end()
 
     def reset(self, position: int = 0) -> None:
         """Forget everything, a broken step too; the next token has ``position``."""
         if position < 0:
             raise ValueError(f"position must not be negative, got {position}")
-        for block in self._table:
-            self.pool.free(block)
-        self._table = []
-        self._chunk = self._layers_done = 0
-        self._rows = self._visible = None
-        self._start = self.position = position
-        self._first_block = position // self.spec.block_size
+        self._table.clear()
+        self._end_step()
+        self._table.origin = self._start = self.position = position
+        self._retention = Retention(self.spec) if self.spec.retention else None
+        index = self._prefixes
+        self._sharing = Sharing(self.spec, index, position) if index is not None else None
         self.evicted = False
 
     def surrender(self) -> None:
@@ -167,31 +229,100 @@ class WindowCache:
         self.reset(self.position)
         self.evicted = True
 
+    def held(self) -> Held:
+        """A copy of all that the sequence holds; for saving."""
+        self._check_idle("held")
+        retention = self._retention.state() if self._retention is not None else ()
+        return Held(
+            position=self.position,
+            start=self._start,
+            origin=self._table.origin,
+            numbers=list(self._table.blocks),
+            blocks=self._table.copy_out(),
+            retention=retention,
+        )
+
+    def take(self, held: Held) -> None:
+        """Become what another sequence of the same spec held. Raises OutOfBlocks, empty then."""
+        self.reset(held.origin)
+        self._allocate(held.numbers, [])
+        self._table.copy_in(held.blocks)
+        self.position, self._start = held.position, held.start
+        if self._retention is not None:
+            self._retention.restore(*held.retention)
+        if self._sharing is not None:
+            self._sharing.end()
+
+    # --- shared prefixes --------------------------------------------------------------------
+
+    def adopt(self, inputs: Tensor) -> int:
+        """Take over the blocks of a known beginning; an empty sequence's first call.
+
+        ``inputs`` [T, F] are the sequence's first tokens. Returns how many of them need not be
+        appended any more: whole blocks, and never the last token, whose answer is wanted.
+        """
+        self._check_idle("adopt")
+        if self.position != self._table.origin:
+            raise CacheError(f"adopt must come first, {self.position - self._table.origin} in")
+        if self._sharing is None:
+            return 0
+        taken = self._sharing.adopt(self._table, inputs)
+        self.position += taken
+        return taken
+
+    def tag(self, inputs: Tensor) -> None:
+        """Say from which ``inputs`` [T, F] the tokens of the next step come, so that its full
+        blocks can be shared. A step that is not tagged ends the sequence's sharing."""
+        self._check_idle("tag")
+        if self._sharing is not None:
+            self._sharing.tag(inputs)
+
+    # --- what it holds ----------------------------------------------------------------------
+
     def __len__(self) -> int:
         """Tokens that the next token will see beside itself."""
-        return self.position - max(self._start, self.position - self.spec.window + 1)
+        if self._retention is not None:
+            return len(self.positions)
+        sinks_end, low = self._bounds()
+        return sinks_end - self._table.origin + max(self.position - low, 0)
+
+    @property
+    def positions(self) -> list[int]:
+        """Positions that the next token will see beside its own, ascending."""
+        sinks_end, low = self._bounds()
+        seen = list(range(self._table.origin, sinks_end))
+        if self._retention is None:
+            return seen + list(range(low, self.position))
+        size = self.spec.block_size
+        for number in self._table.blocks:
+            seen += range(max(number * size, low), min((number + 1) * size, self.position))
+        return seen
 
     @property
     def block_table(self) -> tuple[int, ...]:
         """Pool ids of the blocks held, oldest first."""
-        return tuple(self._table)
+        return tuple(self._table.blocks.values())
+
+    @property
+    def block_numbers(self) -> tuple[int, ...]:
+        """Logical numbers of the blocks held: block n starts at position n * block_tokens."""
+        return tuple(self._table.blocks)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the blocks in this table; a shared block counts in every table it is in."""
-        return len(self._table) * self.pool.block_bytes
+        return len(self._table.blocks) * self.pool.block_bytes
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        del kind, error, trace
+    def __exit__(self, *_: object) -> None:
         self.reset(self.position)
+
+    def __del__(self) -> None:
+        table = getattr(self, "_table", None)
+        if table is not None:  # a fork that nobody ended
+            table.clear()
 
     # --- inside -----------------------------------------------------------------------------
 
@@ -215,72 +346,55 @@ class WindowCache:
                 f"k {tuple(k.shape)} and v {tuple(v.shape)} must be {shape}, at least one token"
             )
 
+    def _check_values(self, layer: int, k: Tensor, v: Tensor) -> None:
+        for name, x, kind in zip(("keys", "values"), (k, v), self._formats, strict=True):
+            peak = x.abs().max().item()
+            if not peak <= kind.limit:  # NaN compares false
+                self.abandon_step()
+                raise NotFinite(name, layer, self.position, peak, kind.limit)
+
     def _open_step(self, tokens: int) -> None:
+        self._reserve(tokens)
+        self._segments = plan(
+            self.spec, self._table, self._views,
+            start=self._start, first=self.position, tokens=tokens,
+        )  # fmt: skip
+        if self._retention is not None and not self._segments[-1].sinks:
+            self._retention.open(self._segments[-1].positions)
+
+    def _reserve(self, tokens: int) -> None:
         """Make the table cover the new tokens, with blocks that nobody else reads."""
-        size = self.spec.block_size
         if self._landlord is not None:
             self._landlord.used(self)
         self.evict()
-        last_block = (self.position + tokens - 1) // size
-        if not self._table:
-            self._first_block = self.position // size
-        missing = last_block + 1 - self._first_block - len(self._table)
-        # only the open block is ever written: nothing else needs a copy
-        copied = bool(self._table and self.position % size and self.pool.refs(self._table[-1]) > 1)
-        if self._landlord is not None:
-            self._landlord.make_room(self, missing + copied)
-        fresh: list[int] = []
-        try:
-            fresh.extend(self.pool.allocate() for _ in range(missing + copied))
-        except BaseException:
-            for block in fresh:
-                self.pool.free(block)
-            raise
-        if copied:
-            mine = fresh.pop()
-            self._copy(self._table[-1], mine)
-            self.pool.free(self._table[-1])
-            self._table[-1] = mine
-        self._table += fresh
+        missing, shared = self._table.needs(self.position, tokens)
+        self._allocate(missing, shared)
+        self._fresh = missing
         self._chunk = tokens
-        self._layers_done = 0
-        self._plan_reads()
+
+    def _allocate(self, missing: list[int], shared: list[int]) -> None:
+        needed = len(missing) + len(shared)
+        if needed and self._landlord is not None:
+            self._landlord.make_room(self, needed)
+        self._table.allocate(missing, shared)
 
     def _close_step(self) -> None:
-        self.position += self._chunk
-        self._chunk = self._layers_done = 0
-        self._rows = self._visible = None
+        tokens = self._chunk
+        self._end_step()
+        if self._sharing is not None:
+            self._sharing.stored(self._table)
+        self.position += tokens
         self.evict()
+        if self._retention is not None:
+            held = [n for n in self._table.blocks if not self._table.holds_sinks(n)]
+            self._table.drop(self._retention.choose(held))
 
-    def _readable(self) -> tuple[int, int]:
-        """Positions that some token of the step sees: [low, high)."""
-        low = max(self._start, self.position - self.spec.window + 1)
-        return low, self.position + self._chunk
+    def _end_step(self) -> None:
+        self._chunk = self._layers_done = 0
+        self._segments = []
+        self._fresh = []
 
-    def _plan_reads(self) -> None:
-        """Once per step: where the readable blocks lie, and who sees what."""
-        low, high = self._readable()
-        skip = low // self.spec.block_size - self._first_block
-        blocks = torch.tensor(self._table[skip:])
-        self._rows = (blocks // self.pool.per_slab, blocks % self.pool.per_slab)
-        if self._chunk == 1:
-            self._visible = None
-            return
-        query = torch.arange(self.position, high).unsqueeze(1)
-        key = torch.arange(low, high)
-        self._visible = (key <= query) & (key > query - self.spec.window)
-
-    def _read(self, codes: Tensor, params: Tensor, dtype: torch.dtype) -> Tensor:
-        """The readable keys or values of one layer's views, dequantized: [Hkv, S, D]."""
-        assert self._rows is not None
-        slabs, rows = self._rows
-        low, high = self._readable()
-        # [N, Hkv, block_size, D] -> [Hkv, N * block_size, D]
-        whole = self._format.decode(codes[slabs, rows], params[slabs, rows], dtype)
-        flat = whole.transpose(0, 1).flatten(1, 2)
-        skipped = low % self.spec.block_size
-        return flat[:, skipped : skipped + high - low]
-
-    def _copy(self, source: int, target: int) -> None:
-        storage, per_slab = self.pool.storage, self.pool.per_slab
-        storage[divmod(target, per_slab)] = storage[divmod(source, per_slab)]
+    def _bounds(self) -> tuple[int, int]:
+        """Where the sinks end, and the oldest position that the window may show."""
+        sinks_end = min(self._table.origin + self.spec.sinks, self.position)
+        return sinks_end, max(self._start, self.position - self.spec.window + 1, sinks_end)

@@ -4,10 +4,12 @@ Importing it loads torch; a verb that needs no model does not import it.
 """
 
 from bot.model.analyzer import ANALYZER, StreamingOrderBookAnalyzer, analyzer_config
+from bot.model.benchmark import benchmark_kv_cache
 from bot.model.checkpoint import Card, Checkpoint, CheckpointError, load, save, seeded
 from bot.model.forecast import Forecaster, deviation
 from bot.model.predictor import PREDICTOR, RealTimePricePredictor, predictor_config
 from bot.model.tokens import BOOK_TOKENS, CANDLE_TOKENS
+from bot.model.trader import KVCacheTrader, trader_config
 from bot.model.worker import Worker, WorkerCounters
 
 __all__ = [
@@ -19,14 +21,17 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Forecaster",
+    "KVCacheTrader",
     "RealTimePricePredictor",
     "StreamingOrderBookAnalyzer",
     "Worker",
     "WorkerCounters",
     "analyzer_config",
+    "benchmark_kv_cache",
     "deviation",
     "load",
     "predictor_config",
     "save",
     "seeded",
+    "trader_config",
 ]

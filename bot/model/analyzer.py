@@ -39,6 +39,9 @@ class StreamingOrderBookAnalyzer:
         depth: int,
         block_size: int = 16,
         kv_cache_dtype: str = "int8",
+        kind: str = "paged",
+        retention: str = "",
+        retain: int = 0,
     ) -> None:
         require(checkpoint.card, tokens=BOOK_TOKENS, features=BOOK_FEATURES)
         self.symbol = symbol
@@ -49,6 +52,9 @@ class StreamingOrderBookAnalyzer:
             symbol,
             block_size=block_size,
             kv_cache_dtype=kv_cache_dtype,
+            kind=kind,
+            retention=retention,
+            retain=retain,
         )
         self._ready = False
         self._read = (0, 0)  # position, ts

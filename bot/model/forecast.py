@@ -15,7 +15,7 @@ from bot.core.events import Event, Horizon, Prediction
 from bot.kvcache import KVCacheManager
 from bot.model.checkpoint import Card, Checkpoint, CheckpointError
 from bot.model.tokens import Token
-from bot.model.transformer import STEP_TOKENS, TransformerConfig
+from bot.model.transformer import STEP_TOKENS, CausalTransformer, TransformerConfig
 
 
 class Forecaster(Protocol):
@@ -48,12 +48,14 @@ class Forecaster(Protocol):
 class TokenStream:
     """A model, its cached sequence, and the inputs from which the sequence can be rebuilt.
 
-    The inputs kept are all that an output can depend on (``config.reach``), so a rebuild after an
-    eviction is exact. When more than that waits, the older tokens cannot matter and are skipped.
+    The inputs kept are all that an output can depend on (``config.reach`` and the sinks), so a
+    rebuild after an eviction is exact. When more than that waits, the older tokens cannot matter
+    and are skipped. Only a selective cache cannot be rebuilt as it was: its predictions then say
+    ``rebuilt`` until the tokens lost are out of reach.
     """
 
-    __slots__ = ("_cache", "_checkpoint", "_history", "_pending", "_since_hole", "symbol",
-                 "tokens")  # fmt: skip
+    __slots__ = ("_cache", "_checkpoint", "_first", "_history", "_pending", "_since_hole",
+                 "symbol", "tokens")  # fmt: skip
 
     def __init__(
         self,
@@ -63,13 +65,24 @@ class TokenStream:
         *,
         block_size: int,
         kv_cache_dtype: str,
+        kind: str = "paged",
+        retention: str = "",
+        retain: int = 0,
     ) -> None:
         config = checkpoint.card.config
-        spec = config.cache_spec(block_size=block_size, kv_cache_dtype=kv_cache_dtype)
+        spec = config.cache_spec(
+            kind,
+            block_size=block_size,
+            kv_cache_dtype=kv_cache_dtype,
+            retention=retention,
+            retain=retain,
+            model=checkpoint.card.weights_sha256,
+        )
         self.symbol = symbol
         self._checkpoint = checkpoint
         self._cache = caches.open(f"{checkpoint.card.name}/{symbol}", spec, step_tokens=STEP_TOKENS)
         self._history = np.zeros((config.reach, config.features), dtype=np.float32)  # a ring
+        self._first = np.zeros((config.sink_tokens, config.features), dtype=np.float32)
         self._pending = 0
         self._since_hole: int | None = None
         self.tokens = 0
@@ -77,6 +90,8 @@ class TokenStream:
     def push(self, token: Token) -> None:
         """Let a token wait for the next ``predict``."""
         self._history[self.tokens % len(self._history)] = token
+        if self.tokens < len(self._first):
+            self._first[self.tokens] = token
         self.tokens += 1
         self._pending += 1
         if self._since_hole is not None:
@@ -102,7 +117,7 @@ class TokenStream:
             read_ts=ts,
             ready_ts=ts,
             price=price,
-            horizons=_horizons(self._checkpoint, self._advance()),
+            horizons=horizons_of(self._checkpoint.model, self._advance()),
             trained=card.trained,
             rebuilt=self._since_hole is not None,
         )
@@ -110,19 +125,39 @@ class TokenStream:
     def _advance(self) -> Tensor:
         """Raw heads [outputs] of the newest token."""
         assert self._pending, "nothing waits"
-        count, reach = self._pending, len(self._history)
-        if self._cache.evicted or count > reach:
-            count = min(self.tokens, reach)
-            self._cache.reset(self.tokens - count)
-        rows = np.arange(self.tokens - count, self.tokens) % reach
         with torch.inference_mode():
-            x = torch.from_numpy(self._history[rows])
-            heads = self._checkpoint.model.step(x, self._cache)[-1]
+            if self._cache.evicted or self._pending > len(self._history):
+                heads = self._rebuild()[-1]
+            else:
+                heads = self._checkpoint.model.step(self._inputs(self._pending), self._cache)[-1]
         self._pending = 0
         if not torch.isfinite(heads).all():
             name = self._checkpoint.card.name
             raise FloatingPointError(f"model {name!r} answers {heads.tolist()} for {self.symbol}")
         return heads
+
+    def _inputs(self, count: int) -> Tensor:
+        """The last ``count`` tokens [count, F], at most those kept."""
+        rows = np.arange(self.tokens - count, self.tokens) % len(self._history)
+        return torch.from_numpy(self._history[rows])
+
+    def _rebuild(self) -> Tensor:
+        """Raw heads after appending what is kept to an empty sequence."""
+        model, cache, sinks = self._checkpoint.model, self._cache, len(self._first)
+        if cache.spec.retention:
+            self.hole()
+        recent = self._inputs(min(self.tokens, len(self._history)))
+        start = self.tokens - len(recent)
+        if not sinks:
+            cache.reset(start)
+            return model.prefill(recent, cache)
+        cache.reset()
+        first = torch.from_numpy(self._first[:start])
+        if start <= sinks:
+            return model.prefill(torch.cat((first, recent)), cache)
+        model.step(first, cache)
+        cache.seek(start)
+        return model.step(recent, cache)
 
 
 def require(card: Card, *, tokens: str, features: int) -> None:
@@ -153,13 +188,13 @@ def deviation(first: Prediction, second: Prediction, config: TransformerConfig) 
     return worst
 
 
-def _horizons(checkpoint: Checkpoint, heads: Tensor) -> tuple[Horizon, ...]:
+def horizons_of(model: CausalTransformer, heads: Tensor) -> tuple[Horizon, ...]:
     """Raw heads [outputs] in log returns and probabilities.
 
     ``confidence`` is how far ``up_probability`` is from even odds, doubled.
     """
-    config = checkpoint.card.config
-    outputs = checkpoint.model.outputs(heads.double())
+    config = model.config
+    outputs = model.outputs(heads.double())
     means = outputs.mean.tolist()
     chances = torch.sigmoid(outputs.up_logit).tolist()
     quantiles = outputs.quantiles.tolist()

@@ -46,6 +46,9 @@ class RealTimePricePredictor:
         *,
         block_size: int = 16,
         kv_cache_dtype: str = "int8",
+        kind: str = "paged",
+        retention: str = "",
+        retain: int = 0,
     ) -> None:
         require(checkpoint.card, tokens=CANDLE_TOKENS, features=CANDLE_FEATURES)
         self.symbol = symbol
@@ -57,6 +60,9 @@ class RealTimePricePredictor:
             symbol,
             block_size=block_size,
             kv_cache_dtype=kv_cache_dtype,
+            kind=kind,
+            retention=retention,
+            retain=retain,
         )
         self._ready = False
         self._read = (0, 0)  # position, ts

@@ -9,6 +9,7 @@ digital synthesis.)
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from fractions import Fraction
 
 import numpy as np
@@ -32,9 +33,16 @@ def phases(
     turns_per_token: NDArray[np.uint64], first: int, tokens: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Cosines and sines [T, 1, D / 2] for positions ``first`` to ``first + tokens - 1``."""
-    positions = np.arange(first, first + tokens, dtype=np.uint64)[:, None]
+    return phases_at(turns_per_token, range(first, first + tokens), dtype)
+
+
+def phases_at(
+    turns_per_token: NDArray[np.uint64], positions: Iterable[int], dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [T, 1, D / 2] for any integer ``positions``, negative ones too."""
+    wrapped = np.array([position % _TURN for position in positions], dtype=np.uint64)
     # unsigned products wrap: that is the reduction modulo one turn
-    turns = (positions * turns_per_token).view(np.int64)
+    turns = (wrapped[:, None] * turns_per_token).view(np.int64)
     angle = turns.astype(np.float64) * (2 * math.pi / _TURN)
     cos, sin = torch.from_numpy(np.cos(angle)), torch.from_numpy(np.sin(angle))
     return cos.to(dtype).unsqueeze(1), sin.to(dtype).unsqueeze(1)

@@ -1,13 +1,14 @@
 """A small causal transformer over feature vectors, with two ways through it that agree.
 
 ``forward`` sees a whole sequence under the banded mask: the training path and the reference.
-``step`` appends tokens to a KV cache and answers for them alone: the streaming path.
+``step`` appends tokens to a KV cache and answers for them alone: the streaming path. ``decode``
+does so for one token of each of many sequences.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from statistics import NormalDist
 
@@ -16,15 +17,20 @@ from msgspec import Struct
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bot.kvcache import CacheSpec, WindowCache, merge_sink
-from bot.model.rotary import frequencies, phases, rotate
+from bot.kvcache import CacheSpec, WindowCache, cache_spec, merge_sink
+from bot.model.rotary import frequencies, phases, phases_at, rotate
 
 STEP_TOKENS = 64
 """Tokens that ``step`` appends at once; more are taken in pieces, with the same result."""
 
+_TILE = 8
+"""Sequences that ``decode`` computes together, always so many: a matrix product's last bits depend
+on its shape, so with one shape no answer depends on who else is in the batch."""
+
 
 class TransformerConfig(Struct, frozen=True, kw_only=True):
-    """The shape of a model. ``window`` counts the current token.
+    """The shape of a model. ``window`` counts the current token; ``sink_tokens`` first tokens of a
+    sequence are seen beside it (the learned sink logits need none).
 
     ``return_scale`` [horizons] turns the heads' unit numbers into log returns.
     """
@@ -38,6 +44,7 @@ class TransformerConfig(Struct, frozen=True, kw_only=True):
     hidden: int = 512
     window: int = 256
     rope_base: float = 10_000.0
+    sink_tokens: int = 0
     horizons_ns: tuple[int, ...]
     return_scale: tuple[float, ...]
     quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -53,20 +60,36 @@ class TransformerConfig(Struct, frozen=True, kw_only=True):
                 f"{len(self.return_scale)} return scales for {len(self.horizons_ns)} horizons"
             )
 
-    def cache_spec(self, *, block_size: int = 16, kv_cache_dtype: str = "int8") -> CacheSpec:
-        """The cache that streams this model."""
-        return CacheSpec(
+    def cache_spec(
+        self,
+        kind: str = "paged",
+        *,
+        block_size: int = 16,
+        kv_cache_dtype: str = "int8",
+        retention: str = "",
+        retain: int = 0,
+        model: str = "",
+    ) -> CacheSpec:
+        """The cache of a named kind that streams this model; see ``bot.kvcache.cache_spec``."""
+        return cache_spec(
+            kind,
             layers=self.layers,
             kv_heads=self.kv_heads,
             head_dim=self.head_dim,
             window=self.window,
             block_size=block_size,
             kv_cache_dtype=kv_cache_dtype,
+            sinks=self.sink_tokens,
+            step_tokens=STEP_TOKENS,
+            retention=retention,
+            retain=retain,
+            model=model,
         )
 
     @property
     def reach(self) -> int:
-        """Inputs that an output depends on: each layer looks ``window - 1`` further back."""
+        """Last inputs that an output depends on: each layer looks ``window - 1`` further back.
+        With sink tokens it depends on their inputs too."""
         return self.layers * (self.window - 1) + 1
 
 
@@ -134,27 +157,61 @@ class CausalTransformer(nn.Module):
         *,
         first_position: int = 0,
         through: Callable[[Tensor], Tensor] | None = None,
+        through_values: Callable[[Tensor], Tensor] | None = None,
+        visible: Tensor | None = None,
     ) -> Tensor:
         """Raw heads [..., T, outputs] for features ``x`` [..., T, F], each token from its window.
 
-        ``through`` is applied to every key and value, for instance a quantizer's round trip.
+        ``through`` is applied to every key and value, for instance a quantizer's round trip, and
+        ``through_values`` to the values in its place. ``visible`` [T, T] replaces the band.
         """
-        tokens = x.shape[-2]
+        tokens, sinks = x.shape[-2], self.config.sink_tokens
         cos, sin = phases(self._turns, first_position, tokens, x.dtype)
+        farthest = sinks + self.config.window - 1
+        nearer = phases_at(self._turns, [min(farthest - t, 0) for t in range(tokens)], x.dtype)
         index = torch.arange(tokens)
         age = index.unsqueeze(1) - index
-        hidden = (age < 0) | (age >= self.config.window)
+        hidden = (age < 0) | ((age >= self.config.window) & (index >= sinks))
+        if visible is not None:
+            hidden = ~visible
         x = functional.linear(x, self.embed, self.embed_bias)
         for block in self._typed_blocks():
             q, k, v = block.project(x, cos, sin)
             if through is not None:
-                k, v = through(k), through(v)
-            x = block.finish(x, _banded_attention(q, k, v, block.sink, hidden))
+                k, v = through(k), (through_values or through)(v)
+            if sinks:
+                q_sink = rotate(q, *nearer)
+                attended = _sink_token_attention(q, q_sink, k, v, block.sink, hidden, sinks)
+            else:
+                attended = _masked_attention(q, k, v, block.sink, hidden)
+            x = block.finish(x, attended)
         return self._heads(x)
 
     def step(self, x: Tensor, cache: WindowCache) -> Tensor:
         """Raw heads [T, outputs] for the next T tokens ``x`` [T, F] of the cached sequence."""
         return torch.cat([self._step(part, cache) for part in torch.split(x, STEP_TOKENS)])
+
+    def prefill(self, x: Tensor, cache: WindowCache) -> Tensor:
+        """``step`` for the first tokens of an empty sequence, but for a beginning that is known to
+        a prefix cache: heads [<= T, outputs] of the last tokens, at least of the last one."""
+        return self.step(x[cache.adopt(x) :], cache)
+
+    def decode(self, x: Tensor, caches: Sequence[WindowCache]) -> Tensor:
+        """Raw heads [B, outputs] for one next token ``x`` [B, F] of each of B sequences.
+
+        Row b is the same to the last bit whatever the other sequences and their order. When one
+        cannot take its token, the tile of up to 8 that it is in goes back to before the step.
+        """
+        heads = []
+        for first in range(0, len(caches), _TILE):
+            tile = slice(first, first + _TILE)
+            try:
+                heads.append(self._decode(x[tile], caches[tile]))
+            except BaseException:
+                for cache in caches[tile]:
+                    cache.abandon_step()
+                raise
+        return torch.cat(heads)
 
     def outputs(self, raw: Tensor) -> Outputs:
         """Raw heads [..., outputs] split by meaning."""
@@ -164,14 +221,50 @@ class CausalTransformer(nn.Module):
         return Outputs(mean=by_horizon[..., 0], up_logit=by_horizon[..., 1], quantiles=rising)
 
     def _step(self, x: Tensor, cache: WindowCache) -> Tensor:
-        cos, sin = phases(self._turns, cache.position, x.shape[0], x.dtype)
+        positions = range(cache.position, cache.position + x.shape[0])
+        rope = phases_at(self._turns, positions, x.dtype)
+        nearer = self._nearer([cache], x.shape[0], x.dtype)
+        cache.tag(x)
         x = functional.linear(x, self.embed, self.embed_bias)
         for layer, block in enumerate(self._typed_blocks()):
-            q, k, v = block.project(x, cos, sin)
+            q, k, v = block.project(x, *rope)
             cache.append(layer, k, v)
-            out, lse = cache.attend(layer, q)
+            out, lse = cache.attend(layer, q, rotate(q, *nearer) if nearer else None)
             x = block.finish(x, merge_sink(out, lse, block.sink))
         return self._heads(x)
+
+    def _decode(self, x: Tensor, caches: Sequence[WindowCache]) -> Tensor:
+        rows = len(caches)
+        rope = phases_at(self._turns, [cache.position for cache in caches], x.dtype)
+        rope = (_padded(rope[0]), _padded(rope[1]))
+        nearer = self._nearer(caches, 1, x.dtype)
+        for cache, row in zip(caches, torch.split(x, 1), strict=True):
+            cache.tag(row)
+        x = functional.linear(_padded(x), self.embed, self.embed_bias)
+        for layer, block in enumerate(self._typed_blocks()):
+            q, k, v = block.project(x, *rope)
+            q_sink = rotate(q[:rows], *nearer) if nearer else None
+            states = []
+            for index, cache in enumerate(caches):
+                one = slice(index, index + 1)
+                cache.append(layer, k[one], v[one])
+                seen = None if q_sink is None else q_sink[one]
+                states.append(cache.attend(layer, q[one], seen))
+            out, lse = (_padded(torch.cat(part)) for part in zip(*states, strict=True))
+            x = block.finish(x, merge_sink(out, lse, block.sink))
+        return self._heads(x)[:rows]
+
+    def _nearer(
+        self, caches: Sequence[WindowCache], tokens: int, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor] | None:
+        """Phases from where queries are to where they see the sink tokens from; None without."""
+        if not self.config.sink_tokens:
+            return None
+        turns = []
+        for cache in caches:
+            targets = cache.sink_positions(tokens)
+            turns += [target - cache.position - i for i, target in enumerate(targets)]
+        return phases_at(self._turns, turns, dtype)
 
     def _heads(self, x: Tensor) -> Tensor:
         return functional.linear(_norm(x, self.final_norm), self.head, self.head_bias)
@@ -208,11 +301,38 @@ def _norm(x: Tensor, weight: Tensor) -> Tensor:
     return functional.rms_norm(x, (x.shape[-1],), weight, eps=1e-6)
 
 
-def _banded_attention(q: Tensor, k: Tensor, v: Tensor, sink: Tensor, hidden: Tensor) -> Tensor:
-    """Softmax over [scores, sink] with the sink's column dropped: [..., T, H, D]."""
+def _padded(x: Tensor) -> Tensor:
+    """Rows of zeros up to a whole tile."""
+    missing = _TILE - x.shape[0]
+    return torch.cat((x, x.new_zeros(missing, *x.shape[1:]))) if missing else x
+
+
+def _masked_attention(q: Tensor, k: Tensor, v: Tensor, sink: Tensor, hidden: Tensor) -> Tensor:
+    """Attention [..., T, H, D] with the learned sink as a key and value of zero, whose score of 0
+    the mask lifts to the head's logit: torch's fused kernel, at half the time of plain products."""
+    nothing = k.new_zeros(*k.shape[:-3], 1, *k.shape[-2:])
+    keys, values = (torch.cat((x, nothing), dim=-3).transpose(-3, -2) for x in (k, v))
+    band = torch.zeros_like(hidden, dtype=q.dtype).masked_fill(hidden, -torch.inf)
+    column = sink[:, None, None].expand(-1, q.shape[-3], 1)
+    mask = torch.cat((band.expand(len(sink), -1, -1), column), dim=-1)
+    out = functional.scaled_dot_product_attention(
+        q.transpose(-3, -2), keys, values, attn_mask=mask, enable_gqa=True
+    )
+    return out.transpose(-3, -2)
+
+
+def _sink_token_attention(
+    q: Tensor, q_sink: Tensor, k: Tensor, v: Tensor, sink: Tensor, hidden: Tensor, sinks: int
+) -> Tensor:
+    """Attention [..., T, H, D] that sees the first ``sinks`` keys through ``q_sink``.
+
+    Softmax over [scores, learned sink] with the sink's column dropped.
+    """
     group = q.shape[-2] // k.shape[-2]
     k, v = k.repeat_interleave(group, -2), v.repeat_interleave(group, -2)
-    scores = torch.einsum("...qhd,...khd->...hqk", q, k) * q.shape[-1] ** -0.5
+    first = torch.einsum("...qhd,...khd->...hqk", q_sink, k[..., :sinks, :, :])
+    rest = torch.einsum("...qhd,...khd->...hqk", q, k[..., sinks:, :, :])
+    scores = torch.cat((first, rest), dim=-1) * q.shape[-1] ** -0.5
     scores = scores.masked_fill(hidden, -torch.inf)
     column = sink[:, None, None].expand(*scores.shape[:-1], 1)
     weights = torch.cat((scores, column), dim=-1).softmax(-1)[..., :-1]

@@ -7,8 +7,7 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from bot.core.admission import MAX_ACTIVE_ORDERS
-from bot.core.events import Accepted, Amend, Cancel, ClockOffset, Fill, FundingPaid, Rejected
+from bot.core.events import Accepted, Amend, Cancel, ClockOffset, Fill, Rejected
 from tests.builders import LINEAR, MS, SPOT, TOUCH, Paper, book, e12, rules, trade
 
 
@@ -158,6 +157,22 @@ def test_accepted_says_what_is_ahead() -> None:
         paper.place(1, "Buy", 5, price)
     assert [a.ahead for a in paper.made(Accepted)] == [100, 500, None]
     assert paper.ends()[0][3] == "10001"
+
+
+def test_a_request_in_another_symbol_waits_for_its_own_clock() -> None:
+    paper = Paper(latency_ms=10)
+    paper.place(1, "Buy", 5, "100.1", "IOC")
+    paper.step(trade(100, "Sell", "5", 1, symbol="linear:ETHUSDT", seq=9))
+    assert paper.fills() == []
+
+
+def test_a_cancel_travels_like_its_order() -> None:
+    paper = Paper(latency_ms=10)
+    order = paper.order(1, "Buy", 5, "100.0")
+    paper.say(1, order, Cancel(1 * MS, order.id, LINEAR))
+    paper.book(20)
+    assert [type(f).__name__ for f in paper.facts[-2:]] == ["Accepted", "Cancelled"]
+    assert paper.facts[-1].leaves == Decimal(5)
 
 
 # --- gaps -----------------------------------------------------------------------------------------
@@ -379,223 +394,3 @@ def test_a_symbol_without_rules_is_refused() -> None:
     order = replace(paper.order(1, "Buy", 1, "100.0"), symbol=unknown)
     paper.send(1, order)
     assert paper.ends() == [("Rejected", 1, order.id, "10029")]
-
-
-# --- the venue's rules ----------------------------------------------------------------------------
-
-
-def test_the_number_of_active_orders_is_limited() -> None:
-    paper = Paper()
-    orders = [paper.order(1, "Buy", 1, "99.0") for _ in range(MAX_ACTIVE_ORDERS + 1)]
-    paper.say(1, *orders)
-    assert paper.ends() == [("Rejected", 1, orders[-1].id, "110020")]
-    paper.cancel(2, orders[0].id)
-    assert paper.amend(3, orders[1].id, qty=2)
-    more = paper.place(4, "Buy", 1, "99.0")
-    paper.amend(5, more, qty=2)
-    assert [end[0] for end in paper.ends()] == ["Rejected", "Cancelled"]
-
-
-def test_the_number_of_active_spot_orders_is_limited() -> None:
-    paper = spot()
-    orders = [paper.order(1, "Buy", 1, "99.0") for _ in range(MAX_ACTIVE_ORDERS + 1)]
-    paper.say(1, *orders)
-    assert [end[3] for end in paper.ends()] == ["170810"]
-
-
-def test_reduce_only_needs_something_to_reduce() -> None:
-    paper = Paper()
-    paper.place(1, "Sell", 5, "100.1", reduce_only=True)
-    paper.place(2, "Buy", 5)
-    paper.place(3, "Buy", 5, "99.0", reduce_only=True)
-    assert [end[3] for end in paper.ends()] == ["110017", "110017"]
-
-
-def test_reduce_only_is_cut_to_the_position() -> None:
-    paper = Paper()
-    paper.place(1, "Buy", 5)
-    order = paper.place(2, "Sell", 50, "100.5", reduce_only=True)
-    assert paper.made(Accepted)[-1].qty == 5
-    assert paper.resting(order).leaves == e12(5)
-
-
-def test_an_order_without_margin_is_refused() -> None:
-    paper = Paper(usdt=100)
-    paper.place(1, "Buy", 10, "100.0")
-    refused = paper.place(2, "Buy", 1, "99.9")
-    assert paper.ends() == [("Rejected", 2, refused, "110007")]
-
-
-def test_margin_held_by_positions_counts() -> None:
-    paper = Paper(usdt=105)
-    paper.place(1, "Buy", 10, "100.1")
-    refused = paper.place(2, "Buy", 1, "99.9")
-    assert paper.ends() == [("Rejected", 2, refused, "110007")]
-    paper.place(3, "Sell", 20, "100.0", "IOC")
-    assert len(paper.ends()) == 1
-    assert paper.account.qty(LINEAR) == e12(-10)
-
-
-def test_reduce_only_orders_hold_no_margin() -> None:
-    paper = Paper(usdt=105)
-    paper.place(1, "Buy", 5, "100.1")
-    paper.place(2, "Sell", 5, "110", reduce_only=True)
-    paper.place(3, "Buy", 5, "100.0")
-    assert paper.ends() == []
-
-
-@pytest.mark.parametrize("price", ["1.0", None])
-def test_a_sell_needs_the_margin_of_what_it_will_fetch(price: str | None) -> None:
-    paper = Paper(usdt=100)
-    refused = paper.place(1, "Sell", 90, price, "IOC")
-    assert paper.ends() == [("Rejected", 1, refused, "110007")]
-
-
-def test_a_market_order_below_the_minimum_notional_is_refused_unless_it_reduces() -> None:
-    fine = rules(qty_step="0.01", min_qty="0.01")
-    paper = Paper(instrument=fine)
-    refused = paper.place(1, "Buy", "0.04")
-    assert paper.ends() == [("Rejected", 1, refused, "110094")]
-    paper.place(2, "Buy", "0.06")
-    paper.place(3, "Sell", "0.02", reduce_only=True)
-    assert len(paper.ends()) == 1
-
-
-# --- spot -----------------------------------------------------------------------------------------
-
-
-def test_spot_is_paid_for_in_full() -> None:
-    paper = spot(usdt=1000)
-    paper.place(1, "Buy", 6, "100.0")
-    refused = paper.place(2, "Buy", 6, "100.0")
-    assert paper.ends() == [("Rejected", 2, refused, "170131")]
-
-
-def test_a_spot_market_buy_is_paid_for_at_the_prices_it_takes() -> None:
-    paper = spot(usdt=1000, start=("100.0x5", "100.1x1 104x50"))
-    refused = paper.place(1, "Buy", 9.9)
-    assert paper.ends() == [("Rejected", 1, refused, "170131")]
-    paper.place(2, "Buy", 9.6)
-    assert paper.account.wallet >= 0
-    assert len(paper.fills()) == 2
-
-
-def test_only_what_is_held_can_be_sold_on_spot() -> None:
-    paper = spot()
-    refused = paper.place(1, "Sell", 1)
-    paper.place(2, "Buy", 2, "100.1")
-    paper.place(3, "Sell", 1, "100.5")
-    twice = paper.place(4, "Sell", 1, "100.5")
-    assert [end[2:] for end in paper.ends()] == [(refused, "170131"), (twice, "170131")]
-    paper.place(5, "Sell", "0.99")
-    assert paper.account.qty(SPOT) == e12("1.0089")
-
-
-def test_coins_offered_on_spot_hold_no_money() -> None:
-    paper = spot(usdt=1000)
-    paper.place(1, "Buy", 5, "100.1")
-    paper.place(2, "Sell", "4.9", "200")
-    paper.place(3, "Buy", "4.9", "100.1", "IOC")
-    assert paper.ends() == []
-
-
-# --- funding by the clock -------------------------------------------------------------------------
-
-
-def funded(paper: Paper) -> list[tuple[float, float, str]]:
-    return [(f.ts / MS, f.exchange_ts / MS, f"{f.amount:f}") for f in paper.made(FundingPaid)]
-
-
-def test_funding_is_paid_when_the_clock_reaches_it_at_the_last_rate_and_mark() -> None:
-    paper = Paper()
-    paper.place(1, "Buy", 10)
-    paper.ticker(2, due=50, rate="0.0001", mark="100")
-    paper.ticker(3, due=50, rate="0.0002", mark="101")
-    paper.book(49)
-    assert funded(paper) == []
-    paper.trade(51, "Buy", "100.1", 1)
-    paper.trade(52, "Buy", "100.1", 1)
-    assert funded(paper) == [(51, 50, "0.202")]
-
-
-def test_a_ticker_that_speaks_of_the_next_settlement_does_not_lose_this_one() -> None:
-    paper = Paper()
-    paper.place(1, "Buy", 10)
-    paper.ticker(2, due=50, rate="0.0001", mark="100")
-    paper.ticker(51, due=1000, rate="0.5", mark="200")
-    assert funded(paper) == [(51, 50, "0.1")]
-    paper.book(1001)
-    assert funded(paper)[1:] == [(1001, 1000, "1000")]
-
-
-def test_a_settlement_that_was_moved_is_paid_at_its_new_time() -> None:
-    paper = Paper()
-    paper.place(1, "Buy", 10)
-    paper.ticker(2, due=50, rate="0.0001", mark="100")
-    paper.ticker(3, due=90, rate="0.0001", mark="100")
-    paper.book(60)
-    assert funded(paper) == []
-    paper.book(90)
-    assert funded(paper) == [(90, 90, "0.1")]
-
-
-def test_a_ticker_without_a_rate_keeps_the_last_one() -> None:
-    paper = Paper()
-    paper.place(1, "Buy", 10)
-    paper.ticker(2, due=50, rate="0.0001", mark="100")
-    paper.ticker(3, mark="110")
-    paper.book(50)
-    assert funded(paper) == [(50, 50, "0.11")]
-
-
-@pytest.mark.parametrize("latency_ms", [0, 5])
-def test_an_order_due_at_the_settlement_comes_after_it(latency_ms: float) -> None:
-    paper = Paper(latency_ms=latency_ms)
-    paper.ticker(2, due=50, rate="0.0001", mark="100")
-    paper.place(50 - latency_ms, "Buy", 10)
-    paper.book(60)
-    assert funded(paper) == []
-    assert paper.account.qty(LINEAR) == e12(10)
-
-
-def test_an_order_without_latency_is_not_charged_for_a_settlement_before_it() -> None:
-    paper = Paper()
-    paper.ticker(2, due=50, rate="0.0001", mark="100")
-    order = paper.order(55, "Buy", 10)
-    paper.engine.exchange.submit(order, 55 * MS, paper.facts)
-    paper.book(60)
-    assert funded(paper) == []
-
-
-def test_an_order_due_before_the_settlement_pays_it() -> None:
-    paper = Paper(latency_ms=5)
-    paper.ticker(2, due=50, rate="0.0001", mark="100")
-    paper.place(44, "Buy", 10)
-    paper.book(60)
-    assert funded(paper) == [(60, 50, "0.1")]
-    assert [type(f) for f in paper.facts if type(f) in (Fill, FundingPaid)] == [Fill, FundingPaid]
-
-
-def test_funding_is_settled_in_a_gap() -> None:
-    paper = Paper()
-    paper.place(1, "Sell", 10)
-    paper.ticker(2, due=50, rate="0.0001", mark="100")
-    paper.gap(3)
-    paper.book(60)
-    assert funded(paper) == [(60, 50, "-0.1")]
-
-
-def test_a_request_in_another_symbol_waits_for_its_own_clock() -> None:
-    paper = Paper(latency_ms=10)
-    paper.place(1, "Buy", 5, "100.1", "IOC")
-    paper.step(trade(100, "Sell", "5", 1, symbol="linear:ETHUSDT", seq=9))
-    assert paper.fills() == []
-
-
-def test_a_cancel_travels_like_its_order() -> None:
-    paper = Paper(latency_ms=10)
-    order = paper.order(1, "Buy", 5, "100.0")
-    paper.say(1, order, Cancel(1 * MS, order.id, LINEAR))
-    paper.book(20)
-    assert [type(f).__name__ for f in paper.facts[-2:]] == ["Accepted", "Cancelled"]
-    assert paper.facts[-1].leaves == Decimal(5)

@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from bot.core.events import Fill
-from tests.builders import LINEAR, SPOT, Paper, e12, fees, rules, trade
+from bot.core.events import ClockOffset, Fill, Tick
+from tests.builders import LINEAR, MS, SPOT, Paper, e12, fees, rules, trade
 
 # --- the queue ------------------------------------------------------------------------------------
 
@@ -299,6 +299,19 @@ def test_a_crossing_book_is_shared_by_price_then_arrival() -> None:
     second = paper.place(2, "Buy", 5, "100.0")
     paper.book(3, "100.0x0 99.9x0", "99.9x4 100.0x3")
     assert paper.fills() == [(3, first, "100", "5", "cross"), (3, second, "100", "2", "cross")]
+
+
+def test_a_book_from_before_the_arrival_does_not_cross_us() -> None:
+    paper = Paper()
+    paper.step(ClockOffset(0, -10 * MS))
+    order = paper.order(1, "Buy", 5, "100.0")
+    paper.step(Tick(1 * MS))
+    paper.send(1, order)
+    assert paper.resting(order.id).arrived_ns == 11 * MS
+    paper.book(10.9, asks="100.0x3")
+    assert paper.fills() == []
+    paper.book(11)
+    assert paper.filled() == [(11, "3")]
 
 
 def test_only_levels_that_gave_something_are_marked() -> None:

@@ -96,3 +96,49 @@ def test_names_are_unique_and_closing_frees() -> None:
     assert caches.metrics().used_blocks == 0
     with pytest.raises(KeyError):
         caches.close("one")
+
+
+def test_a_manager_that_refuses_evicts_nobody() -> None:
+    caches = KVCacheManager(3 * SLAB, slab_bytes=SLAB, when_full="refuse")
+    first, second = caches.open("first", LARGE), caches.open("second", LARGE)
+    feed(first, 8)
+    with pytest.raises(
+        OutOfBlocks, match=rf"'second' needs 2 more blocks of {SLAB:,} bytes; 1 are"
+    ):
+        feed(second, 8)
+    metrics = caches.metrics()
+    assert (metrics.evictions, metrics.refusals, metrics.used_blocks) == (0, 1, 2)
+    assert not first.evicted
+    feed(second, 1)
+    with pytest.raises(ValueError, match="'panic' is not one of evict, refuse"):
+        KVCacheManager(3 * SLAB, when_full="panic")
+
+
+def test_a_contiguous_sequence_longer_than_a_slab_gets_a_run_of_slabs() -> None:
+    spec = CacheSpec(1, 2, 16, window=100, contiguous=True)
+    caches = KVCacheManager(9 * 4096, slab_bytes=4096)
+    small = [caches.open(f"small {i}", SMALL) for i in range(300)]
+    for cache in small:
+        feed(cache, 8)
+    long = caches.open("long", spec)
+    feed(long, 60)
+    feed(long, 60)
+    assert long.nbytes > 2 * 4096
+    assert caches.metrics().evictions > 0
+    assert caches.metrics().used_bytes <= 9 * 4096
+    assert not all(cache.evicted for cache in small)
+    with pytest.raises(OutOfBlocks, match=r"does not fit the whole budget of 36,864 bytes"):
+        caches.open("longer", CacheSpec(1, 2, 16, window=5000, contiguous=True))
+
+
+def test_shared_prefixes_leave_before_sequences_do() -> None:
+    spec = CacheSpec(2, 2, 16, window=8, block_size=4, prefix="m")
+    caches = KVCacheManager(6 * SLAB, slab_bytes=SLAB)
+    first, second = caches.open("first", spec), caches.open("second", LARGE)
+    for _ in range(6):
+        first.tag(torch.randn(4, 1))
+        feed(first, 4)
+    assert caches.metrics().used_blocks == 6
+    feed(second, 8)
+    assert not first.evicted
+    assert caches.metrics().evictions == 0

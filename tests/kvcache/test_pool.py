@@ -37,7 +37,7 @@ def test_pools_of_two_sizes_share_slabs_through_trim() -> None:
     assert small.trim() == 1
     assert (large.available, small.used) == (1, 3)
     large.allocate()
-    assert (small.available, arena.free_slabs) == (0, 0)
+    assert (small.available, arena.free_runs(1)) == (0, 0)
 
 
 def test_blocks_do_not_overlap() -> None:
@@ -49,12 +49,32 @@ def test_blocks_do_not_overlap() -> None:
         assert torch.all(pool.storage[divmod(block, pool.per_slab)] == block + 1)
 
 
-@pytest.mark.parametrize(("budget", "slab", "block"), [(100, 128, 64), (1024, 128, 192)])
-def test_a_budget_or_slab_that_holds_nothing_is_refused(budget: int, slab: int, block: int) -> None:
-    with pytest.raises(ValueError, match=r"holds no slab|does not fit a slab"):
+@pytest.mark.parametrize(("budget", "slab", "block"), [(100, 128, 64), (128, 64, 192)])
+def test_a_budget_that_holds_no_block_is_refused(budget: int, slab: int, block: int) -> None:
+    with pytest.raises((ValueError, OutOfBlocks), match=r"holds no slab|does not fit the whole"):
         BlockPool(Arena(budget, slab_bytes=slab), block)
 
 
 def test_a_slab_size_off_the_cache_line_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple of 64"):
         Arena(1000, slab_bytes=100)
+
+
+def test_long_and_short_blocks_of_one_arena_do_not_overlap() -> None:
+    arena = Arena(7 * 192, slab_bytes=192)
+    small, long = BlockPool(arena, 64), BlockPool(arena, 320)
+    assert (long.capacity, long.available) == (3, 3)
+    pools = [small, long, small, long, small, small]
+    blocks = [(pool, pool.allocate()) for pool in pools]
+    for number, (pool, block) in enumerate(blocks):
+        pool.block(block).fill_(number + 1)
+    for number, (pool, block) in enumerate(blocks):
+        assert torch.all(pool.block(block) == number + 1)
+        assert torch.all(pool.storage[divmod(block, pool.per_slab)] == number + 1)
+    assert long.available == 0  # the shorts lie in two slabs, the second breaks the last run
+    for pool, block in blocks:
+        pool.free(block)
+    small.trim()
+    long.trim()
+    assert arena.free_runs(1) == 7
+    assert arena.free_runs(2) == 3

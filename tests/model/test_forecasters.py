@@ -10,8 +10,16 @@ import torch
 
 from bot.core.events import BookUpdate, Event, FeedDown, Prediction, Ticker
 from bot.kvcache import KVCacheManager
-from bot.model import Forecaster, analyzer_config, deviation, predictor_config
-from bot.model.tokens import CandleTokens
+from bot.model import (
+    CANDLE_TOKENS,
+    Forecaster,
+    RealTimePricePredictor,
+    analyzer_config,
+    deviation,
+    predictor_config,
+    seeded,
+)
+from bot.model.tokens import CANDLE_FEATURES, CandleTokens
 from tests.model.builders import (
     MINUTE,
     SYMBOL,
@@ -22,6 +30,7 @@ from tests.model.builders import (
     candle,
     candle_checkpoint,
     predictor,
+    small_config,
 )
 
 CANDLES: list[Event] = [candle(index) for index in range(90)]
@@ -175,18 +184,70 @@ def test_predictions_after_a_loss_say_rebuilt_until_the_hole_is_out_of_reach() -
     assert len(flags) > reach
 
 
+@pytest.mark.parametrize(
+    ("options", "sink_tokens"),
+    [
+        ({"kind": "standard"}, 0),
+        ({"kind": "quantized+prefix", "kv_cache_dtype": "k8v4"}, 0),
+        ({"kind": "standard", "kv_cache_dtype": "float32"}, 5),
+        ({"kind": "paged", "kv_cache_dtype": "float32", "block_size": 3}, 5),
+    ],
+)
+@pytest.mark.parametrize("evict_after", [3, 40, 80])
+def test_a_forecaster_over_any_kind_survives_an_eviction_exactly(
+    options: dict[str, object], sink_tokens: int, evict_after: int
+) -> None:
+    config = small_config(CANDLE_FEATURES, sink_tokens=sink_tokens)
+    checkpoint = seeded(config, 3, name="predictor", tokens=CANDLE_TOKENS, interval="1")
+    forecasters = [
+        RealTimePricePredictor(checkpoint, caches, SYMBOL, **options)
+        for caches in (budget(), budget())
+    ]
+    lived = run(forecasters[0], CANDLES)
+    first, rest = CANDLES[:evict_after], CANDLES[evict_after:]
+    again = run(forecasters[1], first)
+    forecasters[1]._stream._cache.surrender()
+    again |= {p + len(first): q for p, q in run(forecasters[1], rest).items()}
+    for position, prediction in lived.items():
+        assert deviation(prediction, again[position], config) < TOLERANCE
+        assert not again[position].rebuilt
+
+
+def test_a_selective_forecaster_says_when_it_had_to_be_rebuilt() -> None:
+    config = small_config(CANDLE_FEATURES, window=40, layers=1)
+    checkpoint = seeded(config, 3, name="predictor", tokens=CANDLE_TOKENS, interval="1")
+    forecaster = RealTimePricePredictor(
+        checkpoint, budget(), SYMBOL, kind="selective", block_size=2, retain=16
+    )
+    before = run(forecaster, CANDLES[:30])
+    assert not any(prediction.rebuilt for prediction in before.values())
+    forecaster._stream._cache.surrender()
+    after = run(forecaster, CANDLES[30:])
+    flags = [after[position].rebuilt for position in sorted(after)]
+    assert flags == [True] * config.reach + [False] * (len(flags) - config.reach)
+
+
 def test_the_same_events_give_the_same_bits() -> None:
     assert run(analyzer(), BOOKS) == run(analyzer(), BOOKS)
 
 
 def test_an_answer_that_is_no_number_is_an_error() -> None:
     checkpoint = candle_checkpoint()
-    checkpoint.model.embed.fill_(float("nan"))
+    checkpoint.model.head.fill_(float("nan"))
     forecaster = type(predictor())(checkpoint, budget(), SYMBOL)
     forecaster.take(candle(0), 0)
     with pytest.raises(
         FloatingPointError, match=r"model 'predictor' answers .*nan.* for linear:BTCUSDT"
     ):
+        forecaster.predict()
+
+
+def test_keys_that_are_no_numbers_are_an_error() -> None:
+    checkpoint = candle_checkpoint()
+    checkpoint.model.embed.fill_(float("nan"))
+    forecaster = type(predictor())(checkpoint, budget(), SYMBOL)
+    forecaster.take(candle(0), 0)
+    with pytest.raises(FloatingPointError, match="keys of layer 0 at position 0 reach nan"):
         forecaster.predict()
 
 

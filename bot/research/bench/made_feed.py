@@ -15,8 +15,8 @@ from bot.core.events import Connected, Fees, Frame, Input, Instrument
 
 SYMBOL = "linear:BTCUSDT"
 CONN = "linear.1"
-STEP_NS = 13_000_000
-"""Market time between messages: a requote every 100 ms comes every eighth message."""
+STEP_NS = 12_200_000
+"""Market time between messages: a requote every 100 ms comes every ninth message."""
 _START_NS = 1_786_310_818_130_000_000
 _LEVELS = 50
 

@@ -29,8 +29,8 @@ from bot.run import Memory, Run, Sink
 from bot.venue.archive import read_capture
 from strategies.market_maker import MarketMaker
 
-_COMMIT_EVERY = 2_000
-"""Messages between two commits of the ledger, which go on beside the stepping as in a live run."""
+_COMMIT_STEPS = 500
+"""Steps with facts that wait before a commit; it goes on beside the stepping as in a live run."""
 _TURN_EVERY = 200
 """Messages taken before the loop looks at its other tasks, as in a live run."""
 _MS = 1_000_000
@@ -171,7 +171,7 @@ async def _ledger_round(made: _Feed) -> _Round:
             take(item)
             if number % _TURN_EVERY == 0:
                 await asyncio.sleep(0)
-                if committing.done() and number % _COMMIT_EVERY == 0:
+                if committing.done() and writer.pending >= _COMMIT_STEPS:
                     await committing
                     committing = asyncio.ensure_future(writer.commit(None))
         await committing
