@@ -23,7 +23,6 @@ _NAME = re.compile(
     r"(?<![A-Z0-9])([A-Z0-9]{1,20}(?:USDT|USDC|USDE|USD|EUR|BRL|TRY|BTC|ETH|SOL|PERP))(?![A-Z])"
 )
 _FOLDER_NAME = re.compile(r"[A-Z0-9]{2,30}")
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 class Source(Struct, frozen=True):
@@ -62,14 +61,6 @@ def recognise(path: Path, *, symbol: str | None = None) -> Source:
         )
     first = next(source.read(Place(path, Unreported()), 0), None)
     return source if first is None else _starting(source, first.exchange_ts)
-
-
-def may_be_archive(path: Path) -> bool:
-    """Whether the file is none of a journal or a raw capture, so that it is to be read here."""
-    line = head(path)
-    if line.startswith(_ZSTD_MAGIC):
-        return False
-    return not line.startswith(b"{") or b'"topic"' in line or b'"t"' not in line
 
 
 def _source(path: Path, line: bytes, symbol: str | None) -> Source | None:

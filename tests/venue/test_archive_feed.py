@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from decimal import Decimal
 
@@ -22,7 +21,7 @@ from bot.core.events import (
 )
 from bot.core.instrument import to_e12
 from bot.venue.archive_feed import Archive, ArchiveError, ArchiveOptions
-from bot.venue.archive_kinds import may_be_archive, recognise
+from bot.venue.archive_kinds import recognise
 from bot.venue.archive_trades import ns_of_seconds, with_candles
 from bot.venue.store import Store
 from tests.venue.archive_files import (
@@ -346,21 +345,3 @@ def test_built_candles_keep_every_quantity_and_price(rows):
             assert tuple(number.scaleb(12) for number in got) == want
     last_close = bars[-1].exchange_ts if bars else trades[0].exchange_ts // MINUTE * MINUTE
     assert trades[-1].exchange_ts - last_close < MINUTE
-
-
-# --- Telling archives from recordings ---------------------------------------------------------
-
-
-def test_archives_are_told_from_captures_and_journals_by_content(tmp_path):
-    capture = tmp_path / "c.jsonl"
-    capture.write_text('{"t":"recv","conn":"a","ts":1.0,"data":"{\\"topic\\":\\"x\\"}"}\n')
-    assert not may_be_archive(capture)
-    (tmp_path / "z").write_bytes(b"\x28\xb5\x2f\xfd rest")
-    assert not may_be_archive(tmp_path / "z")
-    for path in (
-        book_zip(tmp_path / "b.zip", snapshot(1)),
-        candle_table(tmp_path / "c.csv.gz", candle_rows(2)),
-    ):
-        assert may_be_archive(path)
-    (tmp_path / "plain").write_bytes(gzip.decompress((tmp_path / "c.csv.gz").read_bytes()))
-    assert may_be_archive(tmp_path / "plain")
