@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from bot import cli_bench, cli_inspect, show
-from bot.cli_options import Config, Db, Json
+from bot import cli_bench, cli_data, cli_inspect, cli_record, show
+from bot.cli_options import Config, Db, Json, seconds
 from bot.core.errors import PlainError
 
 app = typer.Typer(
@@ -24,6 +23,8 @@ app = typer.Typer(
     add_completion=False,
 )
 cli_inspect.register(app)
+cli_data.register(app)
+cli_record.register(app)
 app.add_typer(cli_inspect.database, name="db")
 app.add_typer(cli_bench.bench, name="bench")
 
@@ -37,16 +38,6 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _seconds(text: str | None) -> float | None:
-    """``90``, ``90s``, ``10m``, ``2h`` or ``7d`` in seconds."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
-    if match is None:
-        raise typer.BadParameter(f"{text!r} is no time: write 90s, 10m, 2h or 7d")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
 
 
 def _secrets(pairs: Iterable[str]) -> dict[str, str]:
@@ -102,7 +93,7 @@ def paper(
 
     settings = settings_file.load(config, db=db)
     log.configure(settings.log.format, settings.log.level)
-    options = running.PaperOptions(venue, _seconds(for_), new)
+    options = running.PaperOptions(venue, seconds(for_), new)
     summary = asyncio.run(running.paper(settings, options))
     if as_json:
         show.as_json(summary)
@@ -114,7 +105,10 @@ def paper(
 
 @app.command()
 def replay(
-    path: Annotated[Path, typer.Argument(help="A journal, a run's folder, or a raw capture.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="A journal, a run's folder, a raw capture, an archive or its folder."),
+    ],
     predictions: Annotated[
         Literal["recorded", "recompute", "none"] | None,
         typer.Option(help="Default: recorded for a journal, none for a capture."),
@@ -125,6 +119,11 @@ def replay(
     bbo: Annotated[
         Path | None, typer.Option(help="Write the best prices after each book message (CSV).")
     ] = None,
+    also: cli_data.Also = None,
+    delay_ms: cli_data.DelayMs = 0.0,
+    repair: cli_data.Repair = False,
+    build_candles: cli_data.BuildCandles = "",
+    symbol: cli_data.ArchiveSymbol = None,
     config: Config = None,
     db: Db = None,
     as_json: Json = False,
@@ -132,7 +131,8 @@ def replay(
     """Step a recorded session through the same code as the live bot.
 
     Examples: `bot replay data/runs/20261124-101500-3f2a --verify` ·
-    `bot replay BYBIT.jsonl.zst --bbo best.csv --json`
+    `bot replay BYBIT.jsonl.zst --bbo best.csv --json` ·
+    `bot replay 2024-12-01_XRPUSDT_ob500.data.zip --also XRPUSDT2024-12-01.csv.gz`
     """
     from bot import config as settings_file
     from bot import replay as replaying
@@ -140,7 +140,10 @@ def replay(
 
     defaults = settings_file.load(config, db=db)
     log.configure(defaults.log.format, defaults.log.level)
-    options = replaying.ReplayOptions(predictions, verify, bbo, defaults.ledger.db)
+    archive = cli_data.archive_options(delay_ms, build_candles, symbol, repair=repair)
+    options = replaying.ReplayOptions(
+        predictions, verify, bbo, defaults.ledger.db, tuple(also or ()), archive
+    )
     result = replaying.replay(
         path,
         defaults,

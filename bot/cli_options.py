@@ -1,7 +1,8 @@
-"""Options that many verbs share."""
+"""Options and words that many verbs share."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -25,3 +26,13 @@ Symbol: TypeAlias = Annotated[
     str | None, typer.Option(help="Only this symbol, for example linear:BTCUSDT.")
 ]
 Limit: TypeAlias = Annotated[int, typer.Option(min=1, help="At most so many rows.")]
+
+
+def seconds(text: str | None) -> float | None:
+    """``90``, ``90s``, ``10m``, ``2h`` or ``7d`` in seconds. Raises typer.BadParameter."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no time: write 90s, 10m, 2h or 7d")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]

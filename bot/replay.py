@@ -1,4 +1,4 @@
-"""A recorded session through the same path: a journal of ours, or a raw Bybit capture."""
+"""A recorded session through the same path: a journal of ours, a raw capture, or archives."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from bot.ledger.journal import JournalError, JournalReader, NewerJournal, read_h
 from bot.ledger.reading import read
 from bot.run import Memory, Run, money
 from bot.venue.archive import Capture, is_capture, read_capture
+from bot.venue.archive_feed import Archive, ArchiveOptions
+from bot.venue.archive_text import ArchiveError
 
 BBO_COLUMNS = (
     "symbol",
@@ -43,18 +45,26 @@ class ReplayError(PlainError):
 
 
 class ReplayOptions(Struct, frozen=True):
-    """What to do beside stepping. ``db`` is the ledger that ``verify`` compares with."""
+    """What to do beside stepping. ``db`` is the ledger that ``verify`` compares with.
+
+    ``also`` are more archive files or folders, merged with the first.
+    """
 
     predictions: Predictions | None = None
     verify: bool = False
     bbo: Path | None = None
     db: str = ""
+    also: tuple[Path, ...] = ()
+    archive: ArchiveOptions = ArchiveOptions()
+
+
+_PLAIN = ReplayOptions()
 
 
 class Recording(Struct):
     """Where the inputs come from, and the settings they were made with, if known."""
 
-    inputs: JournalReader | Capture
+    inputs: JournalReader | Capture | Archive
     run_id: str | None = None
     settings: Settings | None = None
 
@@ -67,11 +77,11 @@ class Recording(Struct):
         """What is missing of the inputs, known after they were read; "" for nothing."""
         if isinstance(self.inputs, JournalReader):
             return self.inputs.torn or ""
-        return self.inputs.truncated
+        return self.inputs.truncated if isinstance(self.inputs, Capture) else ""
 
 
-def open_recording(path: Path) -> Recording:
-    """Raises ReplayError, JournalError or CaptureError."""
+def open_recording(path: Path, options: ReplayOptions = _PLAIN) -> Recording:
+    """Raises ReplayError, JournalError, CaptureError or ArchiveError."""
     if not path.exists():
         raise ReplayError(f"{path}: no such file or folder")
     try:
@@ -79,12 +89,28 @@ def open_recording(path: Path) -> Recording:
     except NewerJournal:
         raise
     except JournalError as error:
-        if not is_capture(path):
-            raise ReplayError(f"{path}: neither a raw capture nor a journal ({error})") from error
-        return Recording(read_capture(path))
+        return _other_recording(path, options, error)
+    if options.also:
+        raise ReplayError(f"{path}: a journal; only archives are merged with others")
     reader = JournalReader(path)
+    if "config" not in header:  # a recording of the feed alone
+        return Recording(reader)
     settings = recorded(header["config"], f"{path}: the header's config")
     return Recording(reader, run_id=header["run"], settings=settings)
+
+
+def _other_recording(path: Path, options: ReplayOptions, no_journal: JournalError) -> Recording:
+    if is_capture(path):
+        if options.also:
+            raise ReplayError(f"{path}: a capture; only archives are merged with others")
+        return Recording(read_capture(path))
+    try:
+        archive = Archive((path, *options.also), options.archive)
+    except ArchiveError as error:
+        raise ReplayError(
+            f"{path}: neither a raw capture nor a journal ({no_journal}), nor an archive ({error})"
+        ) from error
+    return Recording(archive)
 
 
 def replay(
@@ -101,7 +127,7 @@ def replay(
 
     Raises ReplayError, StrategyError and what the recording's reader raises.
     """
-    recording = open_recording(path)
+    recording = open_recording(path, options)
     chosen = settings if is_chosen or recording.settings is None else recording.settings
     predictions = options.predictions or ("recorded" if recording.is_journal else "none")
     with ExitStack() as stack:
@@ -111,13 +137,13 @@ def replay(
             run.watchers.append(stack.enter_context(_BboFile(options.bbo, run)))
         recomputed = _recomputation(chosen, run) if predictions == "recompute" else None
         started = time.perf_counter()
-        if not recording.is_journal:
+        if recording.settings is None:
             for fee in build.fees(chosen, 0):
                 run.take(fee)
             run.position = 0
         for item in _with(progress(recording.inputs), predictions):
             run.take(item)
-        if run.has_ended or not recording.is_journal:
+        if run.has_ended or recording.settings is None:
             run.finish()  # else the end is torn off, and what travels there did not arrive
         wall_s = time.perf_counter() - started
     summary = _summary(path, recording, run, facts, wall_s)
@@ -159,6 +185,8 @@ def _summary(
     }
     if recording.torn:
         summary["torn"] = recording.torn
+    if isinstance(recording.inputs, Archive) and recording.inputs.damage.counts:
+        summary["repaired"] = dict(recording.inputs.damage.counts)
     return summary
 
 
@@ -226,7 +254,9 @@ def _verify(recording: Recording, facts: _Facts, db: str) -> None:
     """Raise ReplayError, naming the first fact that differs from the ledger's."""
     run_id = recording.run_id
     if run_id is None:
-        raise ReplayError("--verify needs a journal: a capture has no run to compare with")
+        raise ReplayError(
+            "--verify needs a journal: a capture, an archive or a recording has no run"
+        )
 
     def ask(connection: Connection) -> tuple[dict[str, Any], list[Fact]]:
         facts = [stored.fact for stored in read_facts(connection, run_id)]

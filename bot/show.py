@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -11,7 +12,14 @@ from typing import Any, Literal
 import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from bot.core.events import Input
@@ -68,6 +76,12 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=_FILE_WIDTH)
 
 
+def as_check(name: str, detail: str, *, ok: bool) -> None:
+    """Print one check in one line."""
+    mark = "[green]ok     [/]" if ok else "[bold red]PROBLEM[/]"
+    Console(soft_wrap=True).print(f"{mark} {name:<16} {_escaped(detail)}", highlight=False)
+
+
 def error(text: str) -> None:
     """Print one line on stderr."""
     Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escaped(text)}")
@@ -84,6 +98,24 @@ def counted(inputs: Iterable[Input]) -> Iterable[Input]:
             if number % _PROGRESS_EVERY == 0:
                 progress.update(task, completed=number)
             yield item
+
+
+@contextmanager
+def progressing() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Progress on stderr while it is a terminal: say what begins, then (done, total)."""
+    if not sys.stderr.isatty():
+        yield lambda _: lambda _done, _total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as progress:
+
+        def started(name: str) -> Callable[[int, int], None]:
+            task = progress.add_task(name, total=None)
+            return lambda done, total: progress.update(task, completed=done, total=total)
+
+        yield started
 
 
 def _cell(column: str, value: object) -> str:

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import typer
 
-from bot.cli import _seconds as seconds
 from bot.cli import app, main
+from bot.cli_options import seconds
 from bot.config import default_config_path
 from tests.processes import ROOT, bot, environment, free_port, one_line, told
 
@@ -62,9 +62,13 @@ def call(capsys, monkeypatch, tmp_path):
 # --- help -----------------------------------------------------------------------------------------
 
 
+DOWNLOADS = ("klines", "funding", "rules", "trades", "orderbook")
+
+
 def test_the_verbs_are_those_of_the_design():
     assert set(VERBS) == {"init", "paper", "replay", "venue", "scenarios", *LISTS,
-                          "db upgrade", "bench feed", "bench replay"}  # fmt: skip
+                          "db upgrade", "bench feed", "bench replay", "record", "doctor",
+                          *(f"download {kind}" for kind in DOWNLOADS)}  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -26,6 +26,7 @@ from bot.ledger.segment import (
     NewerJournal,
     Segment,
     line_of,
+    opening_of,
     segment_path,
     segments_of,
 )
@@ -44,6 +45,7 @@ __all__ = [
 _RESERVED: Final = frozenset(
     ("t", "format", "version", "run", "segment", "first_position", "created_ts")
 )
+_NOTHING: Final[Mapping[str, Any]] = {}
 _encoder = msgspec.json.Encoder()
 
 
@@ -55,6 +57,9 @@ class JournalReader:
 
     ``torn`` says after a reading what was left out: the tail that a dying writer left, or
     damage. In a folder, a segment that follows a torn one goes on where the whole frames ended.
+
+    Where earlier segments are gone, a recording's header has an ``opening`` instead: inputs that
+    say what the market was when the segment began. They come first and have no position.
     """
 
     def __init__(self, path: Path, start: int = 0) -> None:
@@ -63,7 +68,9 @@ class JournalReader:
         first = Segment(self._paths[0])
         self.header, self.torn = first.header, first.torn
         self._first_position = first.first_position
-        if path.is_dir() and first.first_position > start:
+        opening = opening_of(first) if first.first_position > start else None
+        self.opening = opening or []
+        if path.is_dir() and first.first_position > start and opening is None:
             raise JournalError(
                 f"{path}: begins at position {first.first_position}, not at {start}: "
                 "its earlier segments are missing; put them back"
@@ -74,6 +81,7 @@ class JournalReader:
         """Raises JournalError where a segment does not continue the one before it."""
         self.torn = None
         end = self._first_position
+        yield from self.opening
         for path in self._paths:
             segment = Segment(path)
             if segment.header:
@@ -198,6 +206,11 @@ class JournalWriter:
         """The segment now written."""
         return segment_path(self._folder, self._segment)
 
+    @property
+    def segment_size(self) -> int:
+        """Bytes of the segment now written, those still in memory left out."""
+        return self._size
+
     def append(self, item: Input) -> int:
         """Take one input in and return its position. Raises JournalError, then nothing is kept."""
         line = line_of(item)
@@ -245,6 +258,16 @@ class JournalWriter:
                 for _ in chunks:
                     self._durable += self._sealed.popleft()[1]
 
+    def rotate(self, more: Mapping[str, Any]) -> None:
+        """Flush, then begin a new segment whose header has ``more`` in it. Blocks.
+
+        Nothing may be appended meanwhile. An OSError leaves the segment as it was; entries that
+        it kept from the disk are written by a later call.
+        """
+        self.flush()
+        with self._flush_lock:
+            self._next_segment(more)
+
     def close(self) -> None:
         """Flush and close. An OSError from the flush comes out; the file is closed anyway."""
         if self._fd < 0:
@@ -272,17 +295,17 @@ class JournalWriter:
             raise
         self._size += len(frames)
 
-    def _next_segment(self) -> None:
+    def _next_segment(self, more: Mapping[str, Any] = _NOTHING) -> None:
         full = self._fd
         self._segment += 1
         try:
-            self._fd, self._size = self._new_segment()
+            self._fd, self._size = self._new_segment(more)
         except OSError:
             self._segment -= 1
             raise
         os.close(full)
 
-    def _new_segment(self) -> tuple[int, int]:
+    def _new_segment(self, more: Mapping[str, Any] = _NOTHING) -> tuple[int, int]:
         """Create the segment with its header, whole or not at all: (descriptor, bytes)."""
         head = {
             "t": "header",
@@ -293,6 +316,7 @@ class JournalWriter:
             "first_position": self._durable,
             "created_ts": self._clock_ns(),
             **self._header,
+            **more,
         }
         frame = self._compressor.compress(_encoder.encode(head) + b"\n")
         path = segment_path(self._folder, self._segment)

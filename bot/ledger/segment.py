@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn, TypeAlias
 
@@ -106,6 +106,23 @@ def input_of(line: Line) -> Input:
             return Disconnected(line.ts, line.conn, line.reason)
         case _EventLine():
             return line.event
+
+
+def opening_lines(inputs: Iterable[Input]) -> list[Line]:
+    """The ``opening`` of a header. Raises JournalError for what is not fit for the journal."""
+    return [line_of(item) for item in inputs]
+
+
+def opening_of(segment: Segment) -> list[Input] | None:
+    """The inputs of a header's ``opening``, None without one. Raises JournalError."""
+    if "opening" not in segment.header:
+        return None
+    try:
+        return [input_of(line) for line in msgspec.convert(segment.header["opening"], list[Line])]
+    except ValueError as error:
+        raise JournalError(
+            f"{segment.path}: its header's opening cannot be read: {error}"
+        ) from error
 
 
 def _refuse(item: Event, why: str) -> NoReturn:

@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from bot.core.errors import PlainError
-from bot.core.events import Candle, Instrument
+from bot.core.events import Candle, FundingRate, Instrument
 from bot.venue import payloads
 from bot.venue.payloads import MS
 
@@ -58,11 +58,35 @@ def parse_candles(
 
     https://bybit-exchange.github.io/docs/v5/market/kline
     """
+    candles = parse_bars(symbol, interval, result, ts)
+    return [candle for candle in candles if candle.exchange_ts <= exchange_ts]
+
+
+def parse_bars(symbol: str, interval: str, result: Mapping[str, Any], ts: int = 0) -> list[Candle]:
+    """Every bar of one kline answer, also one that is still open, oldest first."""
     length_ns = interval_ns(interval)
-    candles = [
+    return [
         _candle(symbol, interval, length_ns, row, ts) for row in reversed(_list(result, "kline"))
     ]
-    return [candle for candle in candles if candle.exchange_ts <= exchange_ts]
+
+
+def parse_funding(symbol: str, result: Mapping[str, Any], ts: int) -> list[FundingRate]:
+    """The settled rates of one funding-history answer, oldest first.
+
+    https://bybit-exchange.github.io/docs/v5/market/history-fund-rate
+    """
+    rates: list[FundingRate] = []
+    for row in reversed(_list(result, "funding history")):
+        try:
+            stamp = int(row["fundingRateTimestamp"]) * MS
+            rate = Decimal(row["fundingRate"])
+        except (KeyError, TypeError, ValueError, InvalidOperation) as error:
+            what = f"funding history of {symbol}: cannot read {_short(row)}"
+            raise MalformedAnswer(what) from error
+        if not rate.is_finite():
+            raise MalformedAnswer(f"funding history of {symbol}: rate {rate} in {_short(row)}")
+        rates.append(FundingRate(ts, stamp, symbol, rate, stamp))
+    return rates
 
 
 def interval_ns(interval: str) -> int:
@@ -71,6 +95,18 @@ def interval_ns(interval: str) -> int:
     if length is None:
         raise ValueError(f"interval {interval!r}: want one of {', '.join(_INTERVAL_NS)}")
     return length
+
+
+def next_open(ts: int, interval: str) -> int:
+    """When the first bar opens at or after ``ts``. Weeks open on Monday, 1970 on a Thursday."""
+    length = interval_ns(interval)
+    offset = 4 * 1_440 * MINUTE_NS if interval == "W" else 0
+    return -(-(ts - offset) // length) * length + offset
+
+
+def interval_of(length_ns: int) -> str | None:
+    """Bybit's name for a bar of that length, None where it has none."""
+    return next((name for name, length in _INTERVAL_NS.items() if length == length_ns), None)
 
 
 def parse_server_ns(result: Mapping[str, Any]) -> int:

@@ -18,11 +18,13 @@ from pybit.exceptions import FailedRequestError, InvalidRequestError
 from pybit.unified_trading import HTTP
 
 from bot.core.errors import PlainError
-from bot.core.events import Candle, Instrument
+from bot.core.events import Candle, FundingRate, Instrument
 from bot.venue.address import VenueUnreachable, cause_of
 from bot.venue.answers import (
     MalformedAnswer,
+    parse_bars,
     parse_candles,
+    parse_funding,
     parse_instruments,
     parse_server_ns,
 )
@@ -31,6 +33,7 @@ from bot.venue.payloads import MS
 
 PAGE_MAX = 1000
 """Entries that Bybit gives in one answer."""
+FUNDING_PAGE_MAX = 200
 PAGES_MAX = 50
 """A listing longer than this does not end; Bybit's longest has two pages."""
 
@@ -103,6 +106,63 @@ class Rest:
             candles = older + candles
             query["end"] = older[0].open_ts // MS - 1
         return candles[-limit:] if limit > 0 else []
+
+    async def candles_between(
+        self, symbol: str, interval: str, start_ts: int, end_ts: int
+    ) -> list[Candle]:
+        """The closed bars that open in [start, end), oldest first.
+
+        ``end`` lies at most PAGE_MAX bars after ``start``, so that it is one request.
+        """
+        category, _, name = symbol.partition(":")
+        answer = await self._get(
+            "kline",
+            self._session.get_kline,
+            category=category,
+            symbol=name,
+            interval=interval,
+            start=start_ts // MS,
+            end=end_ts // MS - 1,
+            limit=PAGE_MAX,
+        )
+        page = parse_candles(symbol, interval, answer["result"], self._now(), _stamp(answer))
+        return [bar for bar in page if start_ts <= bar.open_ts < end_ts]
+
+    async def funding_between(self, symbol: str, start_ts: int, end_ts: int) -> list[FundingRate]:
+        """The rates settled in [start, end), oldest first, in as many requests as it takes."""
+        category, _, name = symbol.partition(":")
+        rates: list[FundingRate] = []
+        for _ in range(PAGES_MAX):
+            last_ms = (rates[0].funding_ts if rates else end_ts) // MS - 1
+            if last_ms < start_ts // MS:
+                return rates
+            answer = await self._get(
+                "funding/history",
+                self._session.get_funding_rate_history,
+                category=category,
+                symbol=name,
+                startTime=-(-start_ts // MS),
+                endTime=last_ms,
+                limit=FUNDING_PAGE_MAX,
+            )
+            page = parse_funding(symbol, answer["result"], self._now())
+            older = [one for one in page if one.funding_ts // MS <= last_ms]
+            if not older:
+                return rates
+            rates = older + rates
+        raise MalformedAnswer(f"funding history of {symbol}: no end after {PAGES_MAX} pages")
+
+    async def listed_since(self, symbol: str) -> int:
+        """When the symbol's oldest weekly bar opens, in ns; 0 where it has none."""
+        category, _, name = symbol.partition(":")
+        query = {"category": category, "symbol": name, "interval": "W", "limit": PAGE_MAX}
+        answer = await self._get("kline", self._session.get_kline, **query)
+        bars = parse_bars(symbol, "W", answer["result"])
+        return bars[0].open_ts if bars else 0
+
+    async def server_ns(self) -> int:
+        """The venue's clock."""
+        return (await self._timed_server_ns())[2]
 
     async def close(self) -> None:
         """Close the connections; a request under way ends by its timeout."""
