@@ -25,6 +25,7 @@ from bot.venue.address import VenueUnreachable
 from bot.venue.archive import read_capture
 from bot.venue.emulator import Venue
 from bot.venue.emulator.control import Control, FaultRequest
+from bot.venue.emulator.limits import AddressGuard
 from bot.venue.wire import Codec
 from tests.processes import bot, told
 from tests.venue.real_data import real
@@ -168,7 +169,7 @@ async def test_a_lost_book_is_asked_for_again_at_every_depth(tmp_path):
         task = asyncio.create_task(record(SETTINGS, options(folder, seconds=3.0), urls=urls))
         await asyncio.sleep(1.0)
         gap = FaultRequest("gap", "linear:orderbook.50.BTCUSDT")
-        Control(local.hub).cause(gap)
+        Control(local.hub, AddressGuard()).cause(gap)
         summary = await task
     assert summary["gaps"] == 1
     assert (summary["clean"], summary["lost_inputs"]) == (True, 0)

@@ -168,13 +168,13 @@ class Codec:
         """
         if topic.kind not in ("orderbook", "publicTrade"):
             return []
-        events: list[Event] = []
+        is_lost = False
         for other in self._topics[frame.conn].values():
             if other.kind == "orderbook" and other.symbol == topic.symbol and other.is_live:
                 other.is_live = False
                 other.waiting_since = 0
-                events.append(FeedDown(frame.ts, other.symbol, reason))
-        return events
+                is_lost = True
+        return [FeedDown(frame.ts, topic.symbol, reason)] if is_lost else []
 
     def _early(self, ts: int, topic: _Topic) -> list[Event]:
         """A delta of a book that is not known. A snapshot that got lost is asked for again."""
