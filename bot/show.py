@@ -47,7 +47,10 @@ def as_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[st
         justify: Literal["right", "left"] = "right" if is_number and not is_time else "left"
         table.add_column(heading, justify=justify, no_wrap=is_time)
     for row in rows:
-        table.add_row(*(_cell(column, row.get(column)) for column in columns))
+        cells = {column: _cell(column, row.get(column)) for column in columns}
+        if "digest" in cells:
+            cells["digest"] = cells["digest"][:_DIGEST_SHOWN]
+        table.add_row(*cells.values())
     console().print(table)
     if not rows:
         Console(stderr=True).print("nothing here yet", style="dim")
@@ -91,8 +94,6 @@ def _cell(column: str, value: object) -> str:
         return ""
     if _is_time(column) and isinstance(value, int) and value:
         return f"{datetime.fromtimestamp(value / 1e9, UTC):%m-%d %H:%M:%S.%f}"[:-3]
-    if column == "digest":
-        return str(value)[:_DIGEST_SHOWN]
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Decimal):
