@@ -8,14 +8,13 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import structlog
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bot import __version__, build, local_venue
+from bot import __version__, build, feeds, local_venue
 from bot.begin import Begun, RunError, begin, record_of
 from bot.config import Settings
 from bot.core.events import ClockOffset, Command, Event, Input
@@ -26,16 +25,13 @@ from bot.ledger.schema import open_ledger
 from bot.live import Live, Repairs
 from bot.local_venue import LocalVenue, Urls
 from bot.run import WARMUP, money
-from bot.venue.address import public_url, rest_url
+from bot.venue.address import rest_url
 from bot.venue.rest import Rest
-from bot.venue.stream import MarketStream, connect_limit
-from bot.venue.topics import plan
+from bot.venue.stream import MarketStream
 
 log = structlog.get_logger()
 
 CLEAN_ENDS = ("user", "time")
-FIRST_CONNECTS = 3
-"""Connects that may fail at the start before the venue counts as unreachable."""
 
 
 class PaperOptions(Struct, frozen=True):
@@ -91,7 +87,9 @@ async def paper(settings: Settings, options: PaperOptions) -> dict[str, Any]:
             rest,
             begun,
             _models(settings),
-            _streams(settings, urls.ws, inbox),
+            feeds.streams(
+                settings.symbols, feeds.usual_topics(settings.feed), settings.feed, urls.ws, inbox
+            ),
             venue,
         )
         return await _serve(made)
@@ -165,12 +163,12 @@ def _hashes(made: _Paper) -> dict[str, str]:
 
 
 def _feeds(made: _Paper, live: Live) -> list[Coroutine[Any, Any, None]]:
-    feeds = [stream.run() for stream in made.streams]
+    served = [stream.run() for stream in made.streams]
     if made.options.seconds is not None:
-        feeds.append(_stop_after(live, made.options.seconds))
+        served.append(_stop_after(live, made.options.seconds))
     if made.venue is not None:
-        feeds.append(_stop_with(live, made.venue))
-    return feeds
+        served.append(_stop_with(live, made.venue))
+    return served
 
 
 async def _stop_after(live: Live, seconds: float) -> None:
@@ -256,27 +254,6 @@ async def _inference(made: _Paper, live: Live) -> AsyncIterator[None]:
         yield
     finally:
         await asyncio.to_thread(worker.close)
-
-
-def _streams(settings: Settings, ws: str, inbox: Inbox) -> list[MarketStream]:
-    feed = settings.feed
-    kinds = (f"orderbook.{feed.depth}", "publicTrade", "tickers", f"kline.{feed.interval}")
-    connects = connect_limit()
-    return [
-        MarketStream(
-            public_url(ws, category),
-            conn,
-            category,
-            topics,
-            inbox,
-            connects=connects,
-            random=Random(),  # noqa: S311 - spreads reconnects, keeps no secret
-            connect_timeout_s=feed.connect_timeout_s,
-            silence_s=feed.silence_s,
-            give_up_after=FIRST_CONNECTS,
-        )
-        for conn, category, topics in plan(settings.symbols, kinds)
-    ]
 
 
 async def _open_market(settings: Settings, rest: Rest, inbox: Inbox) -> None:

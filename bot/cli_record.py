@@ -76,6 +76,7 @@ def _recorded(
     limits: tuple[int, float, int, float, int],
 ) -> dict[str, Any]:
     from bot import config as settings_file
+    from bot import feeds
     from bot import record as recording
     from bot.operate import log
     from bot.venue.topics import plan
@@ -83,7 +84,7 @@ def _recorded(
     settings = settings_file.load(config)
     log.configure(settings.log.format, settings.log.level)
     symbols = tuple(chosen[0] or settings.symbols)
-    topics = tuple(chosen[1] or recording.usual_topics(settings))
+    topics = tuple(chosen[1] or feeds.usual_topics(settings.feed))
     try:
         plan(symbols, topics)
     except ValueError as error:

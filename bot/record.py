@@ -13,13 +13,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import structlog
 from msgspec import Struct
 
-from bot import __version__, local_venue
+from bot import __version__, feeds, local_venue
 from bot.config import Settings
 from bot.core.events import ClockOffset, Event, FeedDown, Input
 from bot.inbox import Inbox
@@ -27,16 +26,14 @@ from bot.ledger.journal import JournalWriter
 from bot.ledger.segment import opening_lines, segments_of
 from bot.local_venue import LocalVenue, Urls
 from bot.opening import Opening
-from bot.venue.address import VenueUnreachable, public_url, rest_url
+from bot.venue.address import VenueUnreachable, rest_url
 from bot.venue.answers import MalformedAnswer
 from bot.venue.rest import Rest, VenueRefused
-from bot.venue.stream import MarketStream, connect_limit
-from bot.venue.topics import plan
+from bot.venue.stream import MarketStream
 
 log = structlog.get_logger()
 
 CLEAN_ENDS = ("user", "time")
-FIRST_CONNECTS = 3
 BATCH = 500
 KEEP_EVERY_S = 0.2
 TELL_EVERY_S = 60.0
@@ -99,7 +96,7 @@ async def record(
         )
         for item in opening:
             inbox.put(item)
-        streams = _streams(wanted, options, urls.ws, inbox)
+        streams = feeds.streams(options.symbols, options.topics, wanted.feed, urls.ws, inbox)
         recorder = Recorder(options, inbox, journal, rest, streams, free_bytes)
         async with _signals(recorder):
             return await recorder.serve(venue)
@@ -319,12 +316,6 @@ class Recorder:
         }
 
 
-def usual_topics(settings: Settings) -> tuple[str, ...]:
-    """The kinds of topic that a paper run subscribes."""
-    feed = settings.feed
-    return (f"orderbook.{feed.depth}", "publicTrade", "tickers", f"kline.{feed.interval}")
-
-
 def _header(settings: Settings, options: RecordOptions) -> dict[str, Any]:
     return {
         "kind": "recording",
@@ -335,28 +326,6 @@ def _header(settings: Settings, options: RecordOptions) -> dict[str, Any]:
         "code_version": __version__,
         "opening": [],
     }
-
-
-def _streams(
-    settings: Settings, options: RecordOptions, ws: str, inbox: Inbox
-) -> list[MarketStream]:
-    feed = settings.feed
-    connects = connect_limit()
-    return [
-        MarketStream(
-            public_url(ws, category),
-            conn,
-            category,
-            topics,
-            inbox,
-            connects=connects,
-            random=Random(),  # noqa: S311 - spreads reconnects, keeps no secret
-            connect_timeout_s=feed.connect_timeout_s,
-            silence_s=feed.silence_s,
-            give_up_after=FIRST_CONNECTS,
-        )
-        for conn, category, topics in plan(options.symbols, options.topics)
-    ]
 
 
 @asynccontextmanager

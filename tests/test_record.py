@@ -19,7 +19,7 @@ from bot.ledger.journal import JournalError, JournalReader, JournalWriter
 from bot.ledger.segment import opening_lines, segments_of
 from bot.local_venue import Urls
 from bot.opening import Opening
-from bot.record import RecordOptions, record, usual_topics
+from bot.record import RecordOptions, record
 from bot.replay import ReplayOptions, open_recording, replay
 from bot.venue.address import VenueUnreachable
 from bot.venue.archive import read_capture
@@ -220,10 +220,6 @@ def test_the_command_records_the_local_venue_and_its_recording_replays(tmp_path)
     assert summary["frames"] > 10
     result = told(bot("replay", "rec", "--json", cwd=tmp_path))
     assert (result["frames"], result["gaps"]) == (summary["frames"], 0)
-
-
-def test_topics_are_those_of_a_paper_run_unless_others_are_named():
-    assert usual_topics(SETTINGS) == ("orderbook.50", "publicTrade", "tickers", "kline.1")
 
 
 # --- The opening ----------------------------------------------------------------------------------

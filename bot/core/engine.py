@@ -106,8 +106,7 @@ class Engine:
         if orders is not None and (orders.pending or orders.listing.next_funding_ns):
             self.exchange.advance(orders, event.exchange_ts, event.ts, facts)
         if isinstance(event, BookUpdate):
-            self.market.apply_book(event)
-            if orders is not None:
+            if self.market.apply_book(event) and orders is not None:
                 self.exchange.match_book(orders, event, facts)
         else:
             self.market.apply_trade(event)

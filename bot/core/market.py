@@ -79,7 +79,7 @@ class Market:
         self.offset_ns = 0
         self.fees: dict[str, Fees] = {}
         self.notices: list[FeedDown | FeedUp] = []
-        self._appliers: dict[type, Callable[[Any], None]] = {
+        self._appliers: dict[type, Callable[[Any], object]] = {
             BookUpdate: self.apply_book,
             Trade: self.apply_trade,
             Ticker: self._ticker,
@@ -104,16 +104,23 @@ class Market:
         if applier is not None:
             applier(event)
 
-    def apply_book(self, event: BookUpdate) -> None:
-        """Change a book; it is trusted from a snapshot on, until it crosses or a gap is told."""
+    def apply_book(self, event: BookUpdate) -> bool:
+        """Change a book; it is trusted from a snapshot on, until it crosses or a gap is told.
+
+        Where a feed carries several depths of a symbol, the deepest is followed; returns whether
+        this is it.
+        """
         listing = self.listings.get(event.symbol) or self.listing(event.symbol)
         if event.exchange_ts > listing.clock_ns:
             listing.clock_ns = event.exchange_ts
+        book = listing.book
+        is_other = event.depth != book.depth and event.depth and book.depth
+        if is_other and not (event.snapshot and event.depth > book.depth):
+            return False
         if not listing.is_live and not event.snapshot:
             if listing.was_crossed and event.ts - listing.crossed_ts >= CROSSED_AGAIN_NS:
                 self._crossed(listing, event)
-            return
-        book = listing.book
+            return True
         book.apply(event)
         if book.best_bid > book.best_ask and book.is_crossed:
             if listing.is_live:
@@ -121,12 +128,13 @@ class Market:
             elif not listing.was_crossed:
                 listing.crossed_ts = event.ts
             listing.is_live, listing.was_crossed = False, True
-            return
+            return True
         if not listing.is_live:
             listing.is_live, listing.live_seq = True, event.seq
         if listing.was_crossed:
             listing.was_crossed = False
             self.notices.append(FeedUp(event.ts, event.symbol, event.exchange_ts))
+        return True
 
     def _crossed(self, listing: Listing, event: BookUpdate) -> None:
         """Tell of it; again while it lasts, since the snapshot asked for may be crossed, too."""

@@ -25,7 +25,7 @@ def plain(number: Decimal) -> str:
     text = str(number)
     if "E" in text:
         text = format(number, "f")
-    if "." in text:
+    if text[-1] == "0" and "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 

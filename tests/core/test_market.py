@@ -146,3 +146,17 @@ def test_a_settlement_is_known_with_its_rate(
 
 def test_an_unheard_symbol_has_no_mid() -> None:
     assert market().mid("linear:XUSDT") is None
+
+
+def test_of_several_depths_of_a_symbol_the_deepest_is_followed() -> None:
+    market = Market()
+    deep = book(1, "100x1 99x1 101x0", "102x1 103x1", snapshot=True, depth=50)
+    assert market.apply_book(book(0, "100x1", "102x1", snapshot=True, depth=1))
+    assert market.apply_book(deep), "a deeper snapshot takes over"
+    assert not market.apply_book(book(2, "90x1", "91x1", snapshot=True, depth=1))
+    assert not market.apply_book(book(3, "200x1", depth=1))
+    followed = market.listing(deep.symbol).book
+    assert (followed.depth, followed.best_bid) == (50, e12(100))
+    assert market.apply_book(book(4, "100.5x1", depth=50))
+    assert followed.best_bid == e12("100.5")
+    assert not market.notices
