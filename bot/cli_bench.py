@@ -22,7 +22,7 @@ Rounds = Annotated[int, typer.Option(min=1, help="Rounds; the median one is show
 @bench.command()
 def feed(
     input_: Input = None,
-    messages: Messages = 100_000,
+    messages: Messages = 50_000,
     rounds: Rounds = 5,
     as_json: Json = False,
 ) -> None:
@@ -39,8 +39,8 @@ def feed(
 @bench.command()
 def replay(
     input_: Input = None,
-    messages: Messages = 100_000,
-    rounds: Rounds = 3,
+    messages: Messages = 50_000,
+    rounds: Rounds = 5,
     as_json: Json = False,
 ) -> None:
     """The whole path with the market maker, risk, and a SQLite ledger.
