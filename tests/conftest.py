@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from tests.processes import ROOT, Bot
+from tests.processes import Bot
+from tests.venue.real_data import real
 
 TRADING = """\
 symbols: [linear:BTCUSDT, linear:ETHUSDT]
@@ -55,11 +55,7 @@ class Recorded(Struct, frozen=True):
 @pytest.fixture(scope="session")
 def real_capture() -> Path:
     """A raw v5 capture. Skips the test where there is none."""
-    folder = Path(os.environ.get("BOT_REAL_DATA", ROOT.parent / "shared" / "data"))
-    path = folder / "bybit_v5_capture" / "BYBIT.jsonl.zst"
-    if not path.exists():
-        pytest.skip(f"no real capture at {path}; BOT_REAL_DATA names the folder with real data")
-    return path
+    return real("bybit_v5_capture/BYBIT.jsonl.zst")
 
 
 @pytest.fixture(scope="session")

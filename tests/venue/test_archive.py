@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -266,25 +265,16 @@ def test_captures_are_told_from_other_files(tmp_path):
 # --- The real capture -----------------------------------------------------------------------
 
 
-def real_capture() -> Path:
-    here = Path(__file__).resolve().parents[2]
-    root = Path(os.environ.get("BOT_REAL_DATA", here.parent / "shared" / "data"))
-    path = root / "bybit_v5_capture" / "BYBIT.jsonl.zst"
-    if not path.exists():
-        pytest.skip(f"no real market data at {path} (set BOT_REAL_DATA)")
-    return path
-
-
 @pytest.fixture(scope="module")
-def captured() -> list[dict]:
+def captured(real_capture) -> list[dict]:
     """The lines of the real capture, by another JSON reader and zstd's own multi-frame one."""
-    with real_capture().open("rb") as file:
+    with real_capture.open("rb") as file:
         reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
         return [json.loads(line, parse_float=Decimal) for line in reader.read().splitlines()]
 
 
-def test_the_real_capture_gives_every_frame_in_order(captured):
-    capture = read_capture(real_capture())
+def test_the_real_capture_gives_every_frame_in_order(captured, real_capture):
+    capture = read_capture(real_capture)
     assert (capture.truncated, capture.ignored) == ("", 0)
     frames = [item for item in capture if isinstance(item, Frame)]
     assert len(frames) == 3227
@@ -296,8 +286,8 @@ def test_the_real_capture_gives_every_frame_in_order(captured):
     assert stamps == sorted(stamps)
 
 
-def test_the_real_capture_has_a_linear_and_a_spot_connection():
-    capture = read_capture(real_capture())
+def test_the_real_capture_has_a_linear_and_a_spot_connection(real_capture):
+    capture = read_capture(real_capture)
     connects = [item for item in capture if isinstance(item, Connected)]
     assert {item.conn: item.category for item in connects} == {
         "BYBIT.ws.2": "linear",
@@ -307,16 +297,14 @@ def test_the_real_capture_has_a_linear_and_a_spot_connection():
     assert per_conn == {"BYBIT.ws.2": 2546, "BYBIT.ws.3": 681}
 
 
-def test_the_real_capture_gives_the_rules_of_its_six_symbols(captured):
+def test_the_real_capture_gives_the_rules_of_its_six_symbols(captured, real_capture):
     entries = {
         (line["url"].split("category=")[1].split("&")[0], entry["symbol"]): entry
         for line in captured
         if line["t"] == "http"
         for entry in json.loads(line["data"])["result"]["list"]
     }
-    got = {
-        item.symbol: item for item in read_capture(real_capture()) if isinstance(item, Instrument)
-    }
+    got = {item.symbol: item for item in read_capture(real_capture) if isinstance(item, Instrument)}
     assert set(got) == {
         *(f"linear:{base}USDT" for base in ("BTC", "ETH", "SOL", "DOGE")),
         *(f"spot:{base}USDT" for base in ("BTC", "ETH")),

@@ -14,7 +14,7 @@ from bot.venue.emulator import Venue
 from bot.venue.emulator.control import MIXED
 from bot.venue.emulator.faults import skewed
 from bot.venue.emulator.strikes import MAX_HELD, Mix, Strikes
-from tests.venue.emulator.conftest import ROOT
+from tests.processes import ROOT
 from tests.venue.emulator.sockets import Client, Local, running, until
 
 BOOK = "orderbook.50.BTCUSDT"
