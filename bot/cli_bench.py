@@ -26,13 +26,21 @@ def feed(
     rounds: Rounds = 5,
     as_json: Json = False,
 ) -> None:
-    """Frame bytes to the strategy's callback, without journal and ledger.
+    """A loopback socket to the strategy's callback, without journal and ledger.
+
+    Beside it, in turns: picows with msgspec and a dict book, pybit's raw callback, and the same
+    frames in this process. A capture is read in this process only.
 
     Example: `bot bench feed --json`
     """
-    from bot.research.bench import path
+    if input_ is None:
+        from bot.research.bench import feed as socket_feed
 
-    result = path.feed(input_, messages=messages, rounds=rounds)
+        result = socket_feed.feed(messages=messages, rounds=rounds)
+    else:
+        from bot.research.bench import path
+
+        result = path.feed(input_, messages=messages, rounds=rounds)
     show.as_json(result) if as_json else show.as_summary("bench feed", result.items())
 
 

@@ -32,7 +32,9 @@ class Inbox:
 
     def now(self) -> int:
         """Local time in ns. Never decreases, whatever the system's clock does."""
-        self._last_ns = max(self._last_ns, self._clock_ns())
+        now_ns = self._clock_ns()
+        if now_ns > self._last_ns:
+            self._last_ns = now_ns
         return self._last_ns
 
     def start_after(self, ts: int) -> None:
@@ -41,12 +43,14 @@ class Inbox:
 
     def put(self, item: Input) -> None:
         """Take an input in; the caller has stamped it with ``now``. Never blocks."""
-        self._items.append(item)
-        size = len(self._items)
-        self.longest = max(self.longest, size)
-        if size >= self._limit:
+        items = self._items
+        if not items:
+            self._filled.set()
+        items.append(item)
+        if len(items) > self.longest:
+            self.longest = len(items)
+        if len(items) >= self._limit:
             self.has_room.clear()
-        self._filled.set()
 
     async def take(self, most: int) -> list[Input]:
         """Wait for something, then take up to ``most`` inputs, oldest first."""

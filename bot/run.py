@@ -90,7 +90,8 @@ class Run:
         """Everything that follows from one input."""
         position = self.position
         self.position = position + 1
-        events = self.codec.decode(item)
+        codec = self.codec
+        events = codec.decode(item)
         step, watchers, notices = self.engine.step, self.watchers, self.engine.market.notices
         for event in events:
             facts = step(event)
@@ -101,7 +102,7 @@ class Run:
             if notices:
                 self._record_notices(position)
         self.events += len(events)
-        if self.codec.problems and self._warn is not None:
+        if codec.problems and self._warn is not None:
             self._tell_problems(self._warn)
 
     @property

@@ -160,7 +160,12 @@ class Connection(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         del transport
         try:
-            self._receive(frame)
+            self.heard_s = self._clock()
+            if frame.msg_type is WSMsgType.TEXT and frame.fin and not self._parts:
+                if not self._left:
+                    self._take(frame.get_payload_as_bytes())
+            else:
+                self._receive(frame)
         except Exception as error:  # noqa: BLE001 - the rim: counted, logged, and the socket ends
             # The frame may be lost, so the books are unknown: a new connection makes them anew.
             self._counters.faults += 1
@@ -176,7 +181,7 @@ class Connection(WSListener):
         self._inbox.put(Disconnected(self._inbox.now(), self._conn, self.end_reason))
 
     def _receive(self, frame: WSFrame) -> None:
-        self.heard_s = self._clock()
+        """Whatever is not one whole text message."""
         kind = frame.msg_type
         if kind is WSMsgType.CLOSE:
             self._closed_by_venue(frame.get_payload_as_bytes())
@@ -188,12 +193,14 @@ class Connection(WSListener):
             self._take_part(frame)
 
     def _take(self, data: bytes) -> None:
-        self._counters.frames += 1
-        self._counters.bytes += len(data)
-        self._inbox.put(Frame(self._inbox.now(), self._conn, data))
+        counters, inbox, size = self._counters, self._inbox, len(data)
+        counters.frames += 1
+        counters.bytes += size
+        inbox.put(Frame(inbox.now(), self._conn, data))
         if not self._has_room.is_set() and not self.paused.is_set():
             self._pause()
-        if len(data) <= ANSWER_MAX_BYTES and b'"op"' in data:
+        # What begins with its topic is market data, however short.
+        if size <= ANSWER_MAX_BYTES and data[:9] != b'{"topic":' and b'"op"' in data:
             self._take_answer(data)
 
     def _take_part(self, frame: WSFrame) -> None:

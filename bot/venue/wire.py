@@ -36,6 +36,7 @@ _DEPTH_NAMES = frozenset(map(str, DEPTHS))
 _PROBLEMS_KEPT = 100
 SNAPSHOT_WAIT_NS = 2_000_000_000
 """How long deltas may come without the snapshot that they change, before it is asked for."""
+_TOPIC_FIRST = b'{"topic":"'
 _TOPIC_IN_PIECES = re.compile(rb'"topic"\s*:\s*"([\w.]{1,100})"')
 
 Skip: TypeAlias = Literal["malformed", "unknown topic", "refused", "no connection"]
@@ -58,9 +59,10 @@ class Problem(Struct, frozen=True):
 class _Topic:
     """One subscribed stream: how to read it, and what must be remembered to do so."""
 
-    __slots__ = ("depth", "is_live", "kind", "symbol", "ticker", "u", "waiting_since")
+    __slots__ = ("depth", "is_live", "kind", "symbol", "text", "ticker", "u", "waiting_since")
 
-    def __init__(self, kind: str, symbol: str, depth: int) -> None:
+    def __init__(self, text: str, kind: str, symbol: str, depth: int) -> None:
+        self.text = text
         self.kind = kind
         self.symbol = symbol
         self.depth = depth
@@ -74,11 +76,11 @@ def _parse_topic(text: str, category: str) -> _Topic | None:
     """``orderbook.50.BTCUSDT``, ``publicTrade.X``, ``tickers.X``, ``kline.1.X``; None otherwise."""
     match text.split("."):
         case ["orderbook", depth, name] if depth in _DEPTH_NAMES and name:
-            return _Topic("orderbook", f"{category}:{name}", int(depth))
+            return _Topic(text, "orderbook", f"{category}:{name}", int(depth))
         case ["publicTrade" | "tickers" as kind, name] if name:
-            return _Topic(kind, f"{category}:{name}", 0)
+            return _Topic(text, kind, f"{category}:{name}", 0)
         case ["kline", interval, name] if interval and name:
-            return _Topic("kline", f"{category}:{name}", 0)
+            return _Topic(text, "kline", f"{category}:{name}", 0)
         case _:
             return None
 
@@ -96,6 +98,7 @@ class Codec:
         self.problems: deque[Problem] = deque(maxlen=_PROBLEMS_KEPT)
         self._categories: dict[str, str] = {}
         self._topics: dict[str, dict[str, _Topic]] = {}
+        self._known: dict[str, dict[bytes, _Topic]] = {}
 
     def decode(self, item: Input) -> list[Event]:
         """The events of one input, in order. What is an event already passes through."""
@@ -105,6 +108,7 @@ class Codec:
             lost = self._drop_connection(item.conn, item.ts, "reconnected")
             self._categories[item.conn] = item.category
             self._topics[item.conn] = {}
+            self._known[item.conn] = {}
             return lost
         if isinstance(item, Disconnected):
             return self._drop_connection(item.conn, item.ts, item.reason)
@@ -122,6 +126,7 @@ class Codec:
     def _drop_connection(self, conn: str, ts: int, reason: str) -> list[Event]:
         """Every live book of a connection is unknown from here on."""
         topics = self._topics.pop(conn, {}).values()
+        self._known.pop(conn, None)
         return [
             FeedDown(ts, topic.symbol, reason)
             for topic in topics
@@ -129,7 +134,33 @@ class Codec:
         ]
 
     def _frame(self, frame: Frame) -> list[Event]:
+        """Books and trades of a known topic are read at once, everything else by its parts."""
         self.frames += 1
+        data = frame.data
+        known = self._known.get(frame.conn)
+        if known and data.startswith(_TOPIC_FIRST):
+            topic = known.get(data[len(_TOPIC_FIRST) : data.find(b'"', len(_TOPIC_FIRST))])
+            if topic is not None:
+                events = self._whole(frame, topic)
+                if events is not None:
+                    return events
+        return self._by_parts(frame)
+
+    def _whole(self, frame: Frame, topic: _Topic) -> list[Event] | None:
+        """A message read in one go; None if it is not quite of the usual shape."""
+        try:
+            if topic.depth:
+                message = payloads.book_message(frame.data)
+                if message.topic != topic.text:
+                    return None
+                stamp_ms = message.cts or message.ts
+                return self._book(frame, topic, message.type, stamp_ms, message.data)
+            trades = payloads.trade_message(frame.data)
+            return _trades(frame.ts, topic, trades.data) if trades.topic == topic.text else None
+        except UNREADABLE:
+            return None
+
+    def _by_parts(self, frame: Frame) -> list[Event]:
         topics = self._topics.get(frame.conn)
         if topics is None:
             return self._skip(frame, "no connection", "a frame before its connection opened")
@@ -149,17 +180,25 @@ class Codec:
             if topic is None:
                 return self._skip(frame, "unknown topic", f"{text[:80]!r}")
             topics[text] = topic
+            if topic.kind in ("orderbook", "publicTrade"):
+                self._known[frame.conn][text.encode()] = topic
         try:
-            if topic.kind == "orderbook":
-                return self._book(frame, topic, envelope)
-            if topic.kind == "publicTrade":
-                return self._trades(frame.ts, topic, envelope)
-            if topic.kind == "tickers":
-                return self._ticker(frame.ts, topic, envelope)
-            return self._klines(frame.ts, topic, envelope)
+            return self._data(frame, topic, envelope)
         except UNREADABLE as error:
             self._skip(frame, "malformed", f"{text}: {_quote(frame, error)}")
             return self._lose(frame, topic, "a frame could not be read")
+
+    def _data(self, frame: Frame, topic: _Topic, envelope: Envelope) -> list[Event]:
+        match topic.kind:
+            case "orderbook":
+                data = payloads.book(envelope.data)
+                return self._book(frame, topic, envelope.type, envelope.cts or envelope.ts, data)
+            case "publicTrade":
+                return _trades(frame.ts, topic, payloads.trades(envelope.data))
+            case "tickers":
+                return self._ticker(frame.ts, topic, envelope)
+            case _:
+                return self._klines(frame.ts, topic, envelope)
 
     def _lose(self, frame: Frame, topic: _Topic, reason: str) -> list[Event]:
         """A delta is missing, or a print: the symbol is unknown until its next snapshot.
@@ -203,10 +242,11 @@ class Codec:
 
     # --- the topics' data ----------------------------------------------------------------------
 
-    def _book(self, frame: Frame, topic: _Topic, envelope: Envelope) -> list[Event]:
-        data = payloads.book(envelope.data)
+    def _book(
+        self, frame: Frame, topic: _Topic, kind: str, stamp_ms: int, data: payloads.Book
+    ) -> list[Event]:
         ts = frame.ts
-        is_snapshot = envelope.type == "snapshot" or data.u == 1
+        is_snapshot = kind == "snapshot" or data.u == 1
         if is_snapshot:
             events: list[Event] = [] if topic.is_live else [FeedUp(ts, topic.symbol)]
         elif not topic.is_live:
@@ -221,7 +261,7 @@ class Codec:
         number = E12_OF_TEXT
         update = BookUpdate(
             ts,
-            (envelope.cts or envelope.ts) * MS,
+            stamp_ms * MS,
             topic.symbol,
             topic.depth,
             data.u,
@@ -235,14 +275,6 @@ class Codec:
         topic.u = data.u
         events.append(update)
         return events
-
-    def _trades(self, ts: int, topic: _Topic, envelope: Envelope) -> list[Event]:
-        symbol = topic.symbol
-        number = E12_OF_TEXT
-        return [
-            Trade(ts, t.T * MS, symbol, t.seq, t.S, number[t.p], number[t.v], t.BT, t.RPI)
-            for t in payloads.trades(envelope.data)
-        ]
 
     def _ticker(self, ts: int, topic: _Topic, envelope: Envelope) -> list[Event]:
         """Linear tickers come as deltas: a key that is absent is unchanged."""
@@ -275,6 +307,15 @@ class Codec:
             for k in payloads.klines(envelope.data)
             if k.confirm
         ]  # fmt: skip
+
+
+def _trades(ts: int, topic: _Topic, trades: list[payloads.PublicTrade]) -> list[Event]:
+    symbol = topic.symbol
+    number = E12_OF_TEXT
+    return [
+        Trade(ts, t.T * MS, symbol, t.seq, t.S, number[t.p], number[t.v], t.BT, t.RPI)
+        for t in trades
+    ]
 
 
 def _says_more(new: Ticker, old: Ticker) -> bool:

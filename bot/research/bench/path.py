@@ -97,7 +97,7 @@ def _feed(source: Path | None, messages: int) -> _Feed:
             made.opening, inputs, symbols, made.bytes_per_message, made.levels / made.books
         )
     inputs = list(read_capture(source))
-    run = Run(_engine((), None), Memory())
+    run = Run(engine((), None), Memory())
     tally = _Tally()
     run.watchers.append(tally)
     for item in inputs:
@@ -127,7 +127,7 @@ class _Tally:
 # --- rounds -------------------------------------------------------------------------------------
 
 
-def _engine(symbols: tuple[str, ...], strategy: Strategy | None) -> Engine:
+def engine(symbols: tuple[str, ...], strategy: Strategy | None) -> Engine:
     strategies = [("bench", symbols, strategy)] if strategy is not None else []
     return Engine(strategies, usdt=10**17, leverage=10 * 10**12, policy=_POLICY, limits=_LIMITS)
 
@@ -137,7 +137,7 @@ def _maker(made: _Feed) -> MarketMaker:
 
 
 def _started(made: _Feed, strategy: Strategy, sink: Sink) -> Run:
-    run = Run(_engine(made.symbols, strategy), sink)
+    run = Run(engine(made.symbols, strategy), sink)
     for item in made.opening:
         run.take(item)
     gc.collect()
