@@ -59,10 +59,9 @@ class Problem(Struct, frozen=True):
 class _Topic:
     """One subscribed stream: how to read it, and what must be remembered to do so."""
 
-    __slots__ = ("depth", "is_live", "kind", "symbol", "text", "ticker", "u", "waiting_since")
+    __slots__ = ("depth", "is_live", "kind", "symbol", "ticker", "u", "waiting_since")
 
-    def __init__(self, text: str, kind: str, symbol: str, depth: int) -> None:
-        self.text = text
+    def __init__(self, kind: str, symbol: str, depth: int) -> None:
         self.kind = kind
         self.symbol = symbol
         self.depth = depth
@@ -76,11 +75,11 @@ def _parse_topic(text: str, category: str) -> _Topic | None:
     """``orderbook.50.BTCUSDT``, ``publicTrade.X``, ``tickers.X``, ``kline.1.X``; None otherwise."""
     match text.split("."):
         case ["orderbook", depth, name] if depth in _DEPTH_NAMES and name:
-            return _Topic(text, "orderbook", f"{category}:{name}", int(depth))
+            return _Topic("orderbook", f"{category}:{name}", int(depth))
         case ["publicTrade" | "tickers" as kind, name] if name:
-            return _Topic(text, kind, f"{category}:{name}", 0)
+            return _Topic(kind, f"{category}:{name}", 0)
         case ["kline", interval, name] if interval and name:
-            return _Topic(text, "kline", f"{category}:{name}", 0)
+            return _Topic("kline", f"{category}:{name}", 0)
         case _:
             return None
 
@@ -98,7 +97,6 @@ class Codec:
         self.problems: deque[Problem] = deque(maxlen=_PROBLEMS_KEPT)
         self._categories: dict[str, str] = {}
         self._topics: dict[str, dict[str, _Topic]] = {}
-        self._known: dict[str, dict[bytes, _Topic]] = {}
 
     def decode(self, item: Input) -> list[Event]:
         """The events of one input, in order. What is an event already passes through."""
@@ -108,7 +106,6 @@ class Codec:
             lost = self._drop_connection(item.conn, item.ts, "reconnected")
             self._categories[item.conn] = item.category
             self._topics[item.conn] = {}
-            self._known[item.conn] = {}
             return lost
         if isinstance(item, Disconnected):
             return self._drop_connection(item.conn, item.ts, item.reason)
@@ -126,7 +123,6 @@ class Codec:
     def _drop_connection(self, conn: str, ts: int, reason: str) -> list[Event]:
         """Every live book of a connection is unknown from here on."""
         topics = self._topics.pop(conn, {}).values()
-        self._known.pop(conn, None)
         return [
             FeedDown(ts, topic.symbol, reason)
             for topic in topics
@@ -137,28 +133,32 @@ class Codec:
         """Books and trades of a known topic are read at once, everything else by its parts."""
         self.frames += 1
         data = frame.data
-        known = self._known.get(frame.conn)
-        if known and data.startswith(_TOPIC_FIRST):
-            topic = known.get(data[len(_TOPIC_FIRST) : data.find(b'"', len(_TOPIC_FIRST))])
+        topics = self._topics.get(frame.conn)
+        if topics and data.startswith(_TOPIC_FIRST):
+            start = len(_TOPIC_FIRST)
+            text = data[start : data.find(b'"', start)].decode("latin-1")
+            topic = topics.get(text)
             if topic is not None:
-                events = self._whole(frame, topic)
+                events = self._whole(frame, topic, text)
                 if events is not None:
                     return events
         return self._by_parts(frame)
 
-    def _whole(self, frame: Frame, topic: _Topic) -> list[Event] | None:
+    def _whole(self, frame: Frame, topic: _Topic, text: str) -> list[Event] | None:
         """A message read in one go; None if it is not quite of the usual shape."""
         try:
             if topic.depth:
                 message = payloads.book_message(frame.data)
-                if message.topic != topic.text:
-                    return None
-                stamp_ms = message.cts or message.ts
-                return self._book(frame, topic, message.type, stamp_ms, message.data)
-            trades = payloads.trade_message(frame.data)
-            return _trades(frame.ts, topic, trades.data) if trades.topic == topic.text else None
+                if message.topic == text:
+                    stamp_ms = message.cts or message.ts
+                    return self._book(frame, topic, message.type, stamp_ms, message.data)
+            elif topic.kind == "publicTrade":
+                trades = payloads.trade_message(frame.data)
+                if trades.topic == text:
+                    return _trades(frame.ts, topic, trades.data)
         except UNREADABLE:
-            return None
+            pass  # the slow way finds out what is wrong, and says so
+        return None
 
     def _by_parts(self, frame: Frame) -> list[Event]:
         topics = self._topics.get(frame.conn)
@@ -180,8 +180,6 @@ class Codec:
             if topic is None:
                 return self._skip(frame, "unknown topic", f"{text[:80]!r}")
             topics[text] = topic
-            if topic.kind in ("orderbook", "publicTrade"):
-                self._known[frame.conn][text.encode()] = topic
         try:
             return self._data(frame, topic, envelope)
         except UNREADABLE as error:

@@ -135,6 +135,13 @@ class _Book(Struct, gc=False):
     seq: int
 
 
+class _TextBook(Struct, gc=False):
+    b: list[tuple[str, str]]
+    a: list[tuple[str, str]]
+    u: int
+    seq: int
+
+
 class _Trade(Struct, gc=False):
     T: int
     S: str
@@ -150,6 +157,13 @@ class _BookMessage(Struct, gc=False):
     data: _Book
 
 
+class _TextBookMessage(Struct, gc=False):
+    type: str
+    ts: int
+    cts: int
+    data: _TextBook
+
+
 class _TradeMessage(Struct, gc=False):
     type: str
     ts: int
@@ -157,15 +171,19 @@ class _TradeMessage(Struct, gc=False):
 
 
 class _Plain(picows.WSListener):
-    """Typed decode into floats, a dict a side, the best of each, a callback. Checks nothing."""
+    """Typed decode, a dict a side, the best of each, a callback. Checks nothing."""
 
-    def __init__(self, told: Callable[[], None]) -> None:
+    def __init__(self, told: Callable[[], None], *, is_exact: bool) -> None:
+        """``is_exact`` keys the book by Bybit's texts, else by floats, which round."""
         self._told = told
-        self._bids: dict[float, float] = {}
-        self._asks: dict[float, float] = {}
-        self.best = (0.0, 0.0)
-        self._book = msgspec.json.Decoder(_BookMessage, strict=False).decode
+        self._bids: dict[Any, Any] = {}
+        self._asks: dict[Any, Any] = {}
+        self.best: tuple[Any, Any] = (0.0, 0.0)
+        kind = _TextBookMessage if is_exact else _BookMessage
+        self._book: Callable[[bytes], Any] = msgspec.json.Decoder(kind, strict=False).decode
         self._trades = msgspec.json.Decoder(_TradeMessage, strict=False).decode
+        self._gone: Any = "0" if is_exact else 0.0
+        self._key = float if is_exact else None
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         request = {"op": "subscribe", "req_id": "1", "args": TOPICS}
@@ -182,29 +200,31 @@ class _Plain(picows.WSListener):
             return
         self._told()
 
-    def _apply(self, message: _BookMessage) -> None:
-        bids, asks = self._bids, self._asks
+    def _apply(self, message: Any) -> None:
+        bids, asks, gone = self._bids, self._asks, self._gone
         if message.type == "snapshot":
             bids.clear()
             asks.clear()
         for price, qty in message.data.b:
-            if qty:
+            if qty != gone:
                 bids[price] = qty
             else:
                 bids.pop(price, None)
         for price, qty in message.data.a:
-            if qty:
+            if qty != gone:
                 asks[price] = qty
             else:
                 asks.pop(price, None)
-        self.best = max(bids), min(asks)
+        self.best = max(bids, key=self._key), min(asks, key=self._key)
 
 
-async def plain(url: str, messages: int) -> Read:
+async def plain(url: str, messages: int, *, is_exact: bool) -> Read:
     """picows, msgspec and a plain dict book in one callback."""
     done = asyncio.Event()
     span = Span(messages, done.set)
-    transport, _ = await picows.ws_connect(lambda: _Plain(span.count), url, use_aiofastnet=False)
+    transport, _ = await picows.ws_connect(
+        lambda: _Plain(span.count, is_exact=is_exact), url, use_aiofastnet=False
+    )
     async with asyncio.timeout(_ENDS_AFTER_S):
         await done.wait()
     transport.send_close(picows.WSCloseCode.OK)

@@ -17,7 +17,8 @@ from bot.research.bench.clients import Read
 
 _PACED_S = 5.0
 """How long the latency is watched."""
-NAMES = ("ours", "picows_book", "pybit_raw")
+NAMES = ("ours", "picows_book", "picows_float_book", "pybit_raw")
+"""The dict book is keyed by Bybit's texts, which is exact as ours is, or by floats."""
 
 
 def feed(*, messages: int, rounds: int) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def feed(*, messages: int, rounds: int) -> dict[str, Any]:
     with blasting(frames, paced) as server, _one_core():
         for number in range(rounds):
             # Each round begins with another one, so that none has the better place.
-            for name in NAMES[number % 3 :] + NAMES[: number % 3]:
+            for name in NAMES[number % len(NAMES) :] + NAMES[: number % len(NAMES)]:
                 reads[name].append(_read(name, server, messages))
         delays_us = _delays_us(server, paced)
     return result | _row(messages, reads, delays_us, in_process=result)
@@ -46,8 +47,8 @@ def _read(name: str, server: Blaster, messages: int) -> Read:
     url = server.url(PATH)
     if name == "ours":
         return asyncio.run(_ours(url, messages))[0]
-    if name == "picows_book":
-        return asyncio.run(clients.plain(url, messages))
+    if name != "pybit_raw":
+        return asyncio.run(clients.plain(url, messages, is_exact=name == "picows_book"))
     return clients.pybits(url, messages)
 
 
