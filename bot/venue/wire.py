@@ -56,7 +56,7 @@ class Problem(Struct, frozen=True):
 # --- Topics -----------------------------------------------------------------------------------
 
 
-class _Topic:
+class Topic:
     """One subscribed stream: how to read it, and what must be remembered to do so."""
 
     __slots__ = ("depth", "is_live", "kind", "symbol", "ticker", "u", "waiting_since")
@@ -71,15 +71,15 @@ class _Topic:
         self.waiting_since = 0
 
 
-def _parse_topic(text: str, category: str) -> _Topic | None:
+def _parse_topic(text: str, category: str) -> Topic | None:
     """``orderbook.50.BTCUSDT``, ``publicTrade.X``, ``tickers.X``, ``kline.1.X``; None otherwise."""
     match text.split("."):
         case ["orderbook", depth, name] if depth in _DEPTH_NAMES and name:
-            return _Topic("orderbook", f"{category}:{name}", int(depth))
+            return Topic("orderbook", f"{category}:{name}", int(depth))
         case ["publicTrade" | "tickers" as kind, name] if name:
-            return _Topic(kind, f"{category}:{name}", 0)
+            return Topic(kind, f"{category}:{name}", 0)
         case ["kline", interval, name] if interval and name:
-            return _Topic("kline", f"{category}:{name}", 0)
+            return Topic("kline", f"{category}:{name}", 0)
         case _:
             return None
 
@@ -96,7 +96,7 @@ class Codec:
         self.counts: Counter[str] = Counter()
         self.problems: deque[Problem] = deque(maxlen=_PROBLEMS_KEPT)
         self._categories: dict[str, str] = {}
-        self._topics: dict[str, dict[str, _Topic]] = {}
+        self._topics: dict[str, dict[str, Topic]] = {}
 
     def decode(self, item: Input) -> list[Event]:
         """The events of one input, in order. What is an event already passes through."""
@@ -144,7 +144,7 @@ class Codec:
                     return events
         return self._by_parts(frame)
 
-    def _whole(self, frame: Frame, topic: _Topic, text: str) -> list[Event] | None:
+    def _whole(self, frame: Frame, topic: Topic, text: str) -> list[Event] | None:
         """A message read in one go; None if it is not quite of the usual shape."""
         try:
             if topic.depth:
@@ -186,7 +186,7 @@ class Codec:
             self._skip(frame, "malformed", f"{text}: {_quote(frame, error)}")
             return self._lose(frame, topic, "a frame could not be read")
 
-    def _data(self, frame: Frame, topic: _Topic, envelope: Envelope) -> list[Event]:
+    def _data(self, frame: Frame, topic: Topic, envelope: Envelope) -> list[Event]:
         match topic.kind:
             case "orderbook":
                 data = payloads.book(envelope.data)
@@ -198,7 +198,7 @@ class Codec:
             case _:
                 return self._klines(frame.ts, topic, envelope)
 
-    def _lose(self, frame: Frame, topic: _Topic, reason: str) -> list[Event]:
+    def _lose(self, frame: Frame, topic: Topic, reason: str) -> list[Event]:
         """A delta is missing, or a print: the symbol is unknown until its next snapshot.
 
         Of other topics nothing can be lost that the next frame does not tell.
@@ -213,7 +213,7 @@ class Codec:
                 is_lost = True
         return [FeedDown(frame.ts, topic.symbol, reason)] if is_lost else []
 
-    def _early(self, ts: int, topic: _Topic) -> list[Event]:
+    def _early(self, ts: int, topic: Topic) -> list[Event]:
         """A delta of a book that is not known. A snapshot that got lost is asked for again."""
         self.counts["before snapshot"] += 1
         if not topic.waiting_since:
@@ -241,7 +241,7 @@ class Codec:
     # --- the topics' data ----------------------------------------------------------------------
 
     def _book(
-        self, frame: Frame, topic: _Topic, kind: str, stamp_ms: int, data: payloads.Book
+        self, frame: Frame, topic: Topic, kind: str, stamp_ms: int, data: payloads.Book
     ) -> list[Event]:
         ts = frame.ts
         is_snapshot = kind == "snapshot" or data.u == 1
@@ -274,7 +274,7 @@ class Codec:
         events.append(update)
         return events
 
-    def _ticker(self, ts: int, topic: _Topic, envelope: Envelope) -> list[Event]:
+    def _ticker(self, ts: int, topic: Topic, envelope: Envelope) -> list[Event]:
         """Linear tickers come as deltas: a key that is absent is unchanged."""
         data = payloads.tickers(envelope.data)
         last = topic.ticker
@@ -294,7 +294,7 @@ class Codec:
         topic.ticker = merged
         return [merged] if _says_more(merged, last) else []
 
-    def _klines(self, ts: int, topic: _Topic, envelope: Envelope) -> list[Event]:
+    def _klines(self, ts: int, topic: Topic, envelope: Envelope) -> list[Event]:
         """Only a closed bar (``confirm``) is a candle; its stamp is its close."""
         price, volume = payloads.price, payloads.volume
         return [
@@ -307,7 +307,7 @@ class Codec:
         ]  # fmt: skip
 
 
-def _trades(ts: int, topic: _Topic, trades: list[payloads.PublicTrade]) -> list[Event]:
+def _trades(ts: int, topic: Topic, trades: list[payloads.PublicTrade]) -> list[Event]:
     symbol = topic.symbol
     number = E12_OF_TEXT
     return [

@@ -46,13 +46,16 @@ def opening() -> list[Input]:
 
 def make(messages: int, seed: int = 7) -> MadeFeed:
     """The same ``messages`` frames for the same seed."""
-    return _Maker(seed).feed(messages)
+    return Maker(seed).feed(messages)
 
 
-class _Maker:
+class Maker:
     """Prices are in ticks of 0.1, quantities in steps of 0.001. The spread is one tick."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, name: str = "BTCUSDT", step_ns: int = STEP_NS) -> None:
+        self.levels = self.books = 0
+        self._name = name
+        self._step_ns = step_ns
         self._random = Random(seed)  # noqa: S311 - a test feed
         self._bid = 651_000
         self._bids = {self._bid - i: self._qty() for i in range(_LEVELS)}
@@ -61,19 +64,25 @@ class _Maker:
         self._ts = _START_NS
 
     def feed(self, messages: int) -> MadeFeed:
-        levels = [*self._bids.items()], [*self._asks.items()]
-        feed = MadeFeed(opening(), [self._book("snapshot", *levels)], 0, 0)
-        while len(feed.frames) < messages:
-            self._ts += STEP_NS
-            self._seq += self._random.randint(1, 9)
-            if self._random.random() < 0.25:
-                feed.frames.append(self._trade())
-                continue
-            bids, asks = self._changes()
-            feed.levels += len(bids) + len(asks)
-            feed.books += 1
-            feed.frames.append(self._book("delta", bids, asks))
-        return feed
+        frames = [self.snapshot()]
+        while len(frames) < messages:
+            frames.append(self.next())
+        return MadeFeed(opening(), frames, self.levels, self.books)
+
+    def snapshot(self) -> Frame:
+        """The whole book, with the next ``u``."""
+        return self._book("snapshot", [*self._bids.items()], [*self._asks.items()])
+
+    def next(self) -> Frame:
+        """A trade or a delta."""
+        self._ts += self._step_ns
+        self._seq += self._random.randint(1, 9)
+        if self._random.random() < 0.25:
+            return self._trade()
+        bids, asks = self._changes()
+        self.levels += len(bids) + len(asks)
+        self.books += 1
+        return self._book("delta", bids, asks)
 
     def _qty(self) -> int:
         return self._random.randint(1, 4000)
@@ -114,7 +123,7 @@ class _Maker:
         self._u += 1
         ms = self._ts // 1_000_000
         text = (
-            f'{{"topic":"orderbook.50.BTCUSDT","type":"{kind}","ts":{ms},"data":{{"s":"BTCUSDT",'
+            f'{{"topic":"orderbook.50.{self._name}","type":"{kind}","ts":{ms},"data":{{"s":"{self._name}",'
             f'"b":{_levels(bids)},"a":{_levels(asks)},"u":{self._u},"seq":{self._seq}}},'
             f'"cts":{ms - 3}}}'
         )
@@ -127,8 +136,9 @@ class _Maker:
         tick = self._random.choice(("ZeroPlusTick", "PlusTick", "MinusTick"))
         identity = f"a9188a0a-82bc-50de-be60-{self._random.getrandbits(48):012x}"
         text = (
-            f'{{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":{ms},"data":[{{"T":{ms - 2},'
-            f'"s":"BTCUSDT","S":"{side}","v":"{self._random.randint(1, 900) / 1000:.3f}",'
+            f'{{"topic":"publicTrade.{self._name}","type":"snapshot","ts":{ms},'
+            f'"data":[{{"T":{ms - 2},'
+            f'"s":"{self._name}","S":"{side}","v":"{self._random.randint(1, 900) / 1000:.3f}",'
             f'"p":"{price / 10:.2f}","L":"{tick}","i":"{identity}","BT":false,"RPI":false,'
             f'"seq":{self._seq}}}]}}'
         )
