@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from copy import deepcopy
 from decimal import Decimal
+from pathlib import Path
+from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot import build
 from bot.config import Settings
 from bot.core.events import Connected, Frame, Instrument
+from bot.opening import Opening
 from bot.run import Memory, Run
+from bot.venue.archive import read_capture
 from tests.venue.feed import CONN, T0_MS, book, kline, snapshot, text_of, ticker, trade
 
 SYMBOL = "linear:BTCUSDT"
@@ -100,10 +106,25 @@ def book_of(run: Run) -> tuple[bool, dict, dict]:
     return listing.is_live, dict(listing.book.bids), dict(listing.book.asks)
 
 
-@settings(max_examples=2000, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-@given(st.integers(0, len(FRAMES) - 1).flatmap(broken))
+CASES = st.integers(0, len(FRAMES) - 1).flatmap(broken)
+QUIET = [HealthCheck.too_slow]
+
+
+@settings(max_examples=2500, suppress_health_check=QUIET, deadline=None)
+@given(CASES)
 def test_a_broken_frame_never_raises_and_leaves_the_book_right_or_down(case):
-    index, data = case
+    check(*case)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(7200)
+@settings(max_examples=100_000, suppress_health_check=QUIET, deadline=None, database=None)
+@given(CASES)
+def test_a_hundred_thousand_broken_frames(case):
+    check(*case)
+
+
+def check(index: int, data: bytes) -> None:
     run = trading_run()
     for number, frame in enumerate(FRAMES[:index]):
         run.take(Frame(T0 + number, CONN, text_of(frame)))
@@ -136,3 +157,75 @@ def test_whole_frames_trade_so_that_the_broken_ones_meet_orders():
     run.finish()
     assert run.skipped == 0
     assert run.counts["orders"] >= 2
+
+
+# --- real frames, broken --------------------------------------------------------------------------
+
+
+def damaged(data: bytes, random: Random) -> bytes:
+    """One to three bytes of a real frame are others, gone, or too many."""
+    broken = bytearray(data)
+    for _ in range(random.randint(1, 3)):
+        at = random.randrange(len(broken))
+        match random.randrange(5):
+            case 0:
+                broken[at] = random.choice(b'0123456789.,:"[]{}-eE\x00\xff')
+            case 1:
+                del broken[at : at + random.randint(1, 30)]
+            case 2:
+                broken[at:at] = broken[max(0, at - random.randint(1, 30)) : at]
+            case 3:
+                del broken[at + 1 :]
+            case _:
+                broken[at] ^= 1 << random.randrange(8)
+    return bytes(broken)
+
+
+def real_cases(capture: Path, cases: int) -> Iterator[tuple[Opening, Frame, Random]]:
+    """So many times a whole real frame, and what the market was before it."""
+    random = Random(11)
+    while True:
+        opening = Opening()
+        for item in read_capture(capture):
+            if type(item) is Frame and random.random() < 0.4:
+                yield opening, item, random
+                cases -= 1
+                if not cases:
+                    return
+            opening.take(item)
+
+
+def books_of(run: Run) -> dict[str, tuple[bool, dict, dict, int]]:
+    return {
+        symbol: (one.is_live, dict(one.book.bids), dict(one.book.asks), one.book.u)
+        for symbol, one in run.engine.market.listings.items()
+    }
+
+
+def check_real(capture: Path, cases: int) -> None:
+    """A refused frame leaves every book as it was or marked down; nothing is raised."""
+    run = Run(build.engine(Settings(symbols=(SYMBOL,), strategies=())), Memory())
+    skipped = accepted = 0
+    for opening, frame, random in real_cases(capture, cases):
+        for item in opening.inputs():
+            run.take(item)
+        before, already = books_of(run), run.skipped
+        run.take(Frame(frame.ts, frame.conn, damaged(frame.data, random)))
+        if run.skipped == already:
+            accepted += 1  # another valid frame: a digit in a price, a letter in an id
+            continue
+        skipped += 1
+        for symbol, after in books_of(run).items():
+            assert not after[0] or after == before[symbol], symbol
+    assert skipped > cases / 4
+    assert accepted > cases / 50
+
+
+def test_real_frames_broken_leave_the_books_right_or_down(real_capture):
+    check_real(real_capture, 2500)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(7200)
+def test_a_hundred_thousand_real_frames_broken(real_capture):
+    check_real(real_capture, 100_000)
