@@ -286,6 +286,11 @@ def _summary(made: _Paper, live: Live, wall_s: float) -> dict[str, Any]:
         "skipped": run.skipped,
         "events": run.events,
         "gaps": counts["gaps"],
+        "clock_offset_ms": round(run.engine.market.offset_ns / 1e6, 3),
+        "feed_latency_ms": {
+            category: {"p50": round(one.p50_ns / 1e6, 3), "p99": round(one.p99_ns / 1e6, 3)}
+            for category, one in live.latency.last.items()
+        },
         "predictions": counts["predictions"],
         "untrained": sorted(run.untrained),
         "orders": counts["orders"],

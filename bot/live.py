@@ -10,6 +10,7 @@ import structlog
 from msgspec.structs import replace
 
 from bot.core.events import ClockOffset, Command, Event, Fact, FeedDown, Input, Prediction, Tick
+from bot.feed_latency import LatencyWatch
 from bot.inbox import Inbox
 from bot.ledger.database import LedgerError
 from bot.ledger.journal import JournalError, JournalWriter
@@ -27,6 +28,7 @@ BATCH = 200
 KEEP_EVERY_S = 0.2
 TICK_EVERY_S = 1.0
 CLOCK_EVERY_S = 60.0
+LATENCY_EVERY_S = 10.0
 MOST_PENDING = 200_000
 """Steps that may wait for a database that is away; beyond, trading ends cleanly."""
 
@@ -71,6 +73,8 @@ class Live:
         self._is_stopping = False
         self._ledger_is_away = False
         self.stopped_by: Command | None = None
+        self.latency = LatencyWatch(run.engine.market)
+        run.watchers.append(self.latency)
 
     def stop(self, source: str, reason: str) -> None:
         """End the run after what is already queued. Once is enough."""
@@ -105,6 +109,7 @@ class Live:
                 tasks.create_task(self._tick()),
                 tasks.create_task(self._keep()),
                 tasks.create_task(self._watch_clock()),
+                tasks.create_task(self._watch_latency()),
             ]
             await self._pump()
             for task in others:
@@ -172,3 +177,9 @@ class Live:
                 log.warning("clock offset not measured", error=str(error))
                 continue
             self._inbox.put(ClockOffset(self._inbox.now(), offset_ns))
+
+    async def _watch_latency(self) -> None:
+        while True:
+            await asyncio.sleep(LATENCY_EVERY_S)
+            for measured in self.latency.measure(self._inbox.now()):
+                self._inbox.put(measured)

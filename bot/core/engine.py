@@ -85,6 +85,8 @@ class Engine:
         ts = self._ts = event.ts
         if ts >= self.risk.day_end_ns:
             self.risk.start_day(ts)
+        notices = self.market.notices
+        told = len(notices)
         if kind is BookUpdate or kind is Trade:
             self._step_feed(event, facts)  # type: ignore[arg-type]
         elif kind is Tick and event.exchange_ts:
@@ -97,6 +99,9 @@ class Engine:
                 self._fund(event, facts)  # type: ignore[arg-type]
         if facts:
             self._queue_answers(facts, 0)
+        for notice in notices[told:] if len(notices) > told else ():
+            # A book that crossed, or came back: heard before the book that shows it, as a gap is.
+            self._ask_strategies(notice, facts)
         self._ask_strategies(event, facts)
         return facts
 

@@ -167,6 +167,21 @@ class ClockOffset(Struct, frozen=True, tag=True, gc=False):
     exchange_ts: int = 0
 
 
+class FeedLatency(Struct, frozen=True, tag=True, gc=False):
+    """From the venue's matching to our inbox, on the venue's clock, over the last seconds.
+
+    ``messages`` of books and trades of ``category`` were looked at; first snapshots, which Bybit
+    sends up to 3 s old, are not.
+    """
+
+    ts: int
+    category: str
+    messages: int
+    p50_ns: int
+    p99_ns: int
+    exchange_ts: int = 0
+
+
 class FeedDown(Struct, frozen=True, tag=True, gc=False):
     """The book of ``symbol`` is unknown from here on."""
 
@@ -400,6 +415,7 @@ MarketEvent: TypeAlias = (
     | Instrument
     | Fees
     | ClockOffset
+    | FeedLatency
     | FeedDown
     | FeedUp
     | Tick

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import msgspec
@@ -80,7 +81,14 @@ class Connection(WSListener):
     was left. ``reading`` is cleared while the inbox has no room.
     """
 
-    def __init__(self, conn: str, category: str, inbox: Inbox, counters: Counters) -> None:
+    def __init__(
+        self,
+        conn: str,
+        category: str,
+        inbox: Inbox,
+        counters: Counters,
+        clock: Callable[[], float],
+    ) -> None:
         self.opened = False
         self.paused = asyncio.Event()
         self.heard_s = 0.0
@@ -92,7 +100,7 @@ class Connection(WSListener):
         self._has_room = inbox.has_room
         self._counters = counters
         self._log = log.bind(conn=conn)
-        self._clock = asyncio.get_running_loop().time
+        self._clock = clock
         self._transport: WSTransport | None = None
         self._left = False
         self._parts = bytearray()

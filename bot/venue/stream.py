@@ -7,6 +7,7 @@ the answers to its own requests. What frames say is the codec's business.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Literal
@@ -60,7 +61,13 @@ class MarketStream:
         backoff_s: tuple[float, float] = (0.5, 30.0),
         give_up_after: int | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """``clock`` in s and ``pause`` keep the time of pings and of the watch for silence.
+
+        ``sleep`` is the back-off's. Only the handshake, which is the socket's, keeps wall time.
+        """
         if not topics:
             raise ValueError(f"{conn}: a stream needs at least one topic")
         check_args(conn, topics)
@@ -78,6 +85,8 @@ class MarketStream:
         self._backoff_s = backoff_s
         self._give_up_after = give_up_after
         self._sleep = sleep
+        self._clock = clock
+        self._pause = pause
         self._log = log.bind(conn=conn)
         self._state: State = "closed"
         self._connection: Connection | None = None
@@ -125,7 +134,7 @@ class MarketStream:
 
     async def _live_once(self, attempt: int) -> float:
         """One connection from its handshake to its end; seconds lived, 0 if it never opened."""
-        connection = Connection(self.conn, self.category, self._inbox, self.counters)
+        connection = Connection(self.conn, self.category, self._inbox, self.counters, self._clock)
         try:
             try:
                 transport = await self._connect(connection)
@@ -134,7 +143,7 @@ class MarketStream:
                 return 0.0
             opened_s = connection.heard_s
             await self._serve(connection, transport)
-            return asyncio.get_running_loop().time() - opened_s
+            return self._clock() - opened_s
         finally:
             connection.leave()
             self._connection = None
@@ -184,15 +193,15 @@ class MarketStream:
 
     async def _ping(self, connection: Connection) -> None:
         while True:
-            await asyncio.sleep(self._ping_s)
+            await self._pause(self._ping_s)
             connection.ping()
 
     async def _watch(self, connection: Connection) -> None:
         """End a connection that is silent, or that leaves a request without an answer."""
-        clock = asyncio.get_running_loop().time
+        clock = self._clock
         while True:
             if connection.paused.is_set():
-                await asyncio.sleep(self._silence_s)
+                await self._pause(self._silence_s)
                 continue
             silent_in_s = connection.heard_s + self._silence_s - clock()
             unanswered_in_s = connection.asked_s() + self._connect_timeout_s - clock()
@@ -204,7 +213,7 @@ class MarketStream:
                 self._state = "stale"
                 connection.end(f"no answer to a request for {self._connect_timeout_s:g} s")
                 return
-            await asyncio.sleep(min(silent_in_s, unanswered_in_s))
+            await self._pause(min(silent_in_s, unanswered_in_s))
 
     async def _make_room(self, connection: Connection) -> None:
         """Read again when the inbox, having been full, has room."""

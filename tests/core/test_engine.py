@@ -16,6 +16,7 @@ from bot.core.events import (
     Cancelled,
     ClockOffset,
     Decision,
+    FeedDown,
     FeedUp,
     Fill,
     Order,
@@ -43,6 +44,34 @@ from tests.builders import (
     rules,
     trade,
 )
+
+# --- a book that crosses ---------------------------------------------------------------------
+
+
+def test_a_strategy_hears_of_a_crossed_book_before_the_book_and_of_its_return() -> None:
+    heard: list[str] = []
+
+    class Listener:
+        state = None
+
+        def on_event(self, event: Seen, view: View) -> Iterable[Decision]:
+            heard.append(type(event).__name__)
+            if type(event) is FeedDown:
+                assert view.mid(LINEAR) is None
+            return ()
+
+    engine = Engine(
+        [("listener", (LINEAR,), Listener())],
+        usdt=10**12, leverage=10**12, policy=FillPolicy(), limits=NO_LIMITS,
+    )  # fmt: skip
+    engine.step(book(1, "100.0x1", "100.1x1", snapshot=True))
+    engine.step(book(2, "100.2x1"))
+    engine.step(book(3, "100.2x2"))
+    engine.step(book(4, "100.0x1", "100.1x1", snapshot=True))
+    assert heard == [
+        "BookUpdate", "FeedDown", "BookUpdate", "BookUpdate", "FeedUp", "BookUpdate",
+    ]  # fmt: skip
+
 
 # --- when answers are heard -----------------------------------------------------------------------
 

@@ -94,6 +94,23 @@ class Truth:
             kept.popitem(last=False)
 
 
+class MarketTime:
+    """The venue's and the streams' clock: ``SPEED`` times the wall's."""
+
+    def __init__(self) -> None:
+        self._start_ns = time.time_ns()
+        self._wall_ns = time.monotonic_ns()
+
+    def now_ns(self) -> int:
+        return self._start_ns + (time.monotonic_ns() - self._wall_ns) * SPEED
+
+    def now_s(self) -> float:
+        return time.monotonic() * SPEED
+
+    async def pause(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s / SPEED)
+
+
 class Down(Struct):
     """A time in which a book is known to be unknown: [last good stamp, next good stamp]."""
 
@@ -240,13 +257,13 @@ class Storm:
 @asynccontextmanager
 async def storm(seed: int = 1, depth: int = 50) -> AsyncIterator[Storm]:
     """A running venue, two streams, and a pump; what any of them raises comes out."""
-    start, wall = time.time_ns(), time.monotonic_ns()
+    clock = MarketTime()
     venue = Venue(
         SYMBOLS,
         seed=seed,
         events_per_s=60.0,
         history_hours=1,
-        clock_ns=lambda: start + (time.monotonic_ns() - wall) * SPEED,
+        clock_ns=clock.now_ns,
     )
     truth = Truth(venue)
     ws, _ = await venue.start()
@@ -270,7 +287,9 @@ async def storm(seed: int = 1, depth: int = 50) -> AsyncIterator[Storm]:
                 random=Random(seed),
                 sleep=naps,
                 connect_timeout_s=0.5,
-                silence_s=0.5,
+                silence_s=5.0,
+                clock=clock.now_s,
+                pause=clock.pause,
             )
         )
     body = asyncio.current_task()
