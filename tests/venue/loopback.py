@@ -98,15 +98,16 @@ async def serving(
 class Box:
     """An inbox that is full at ``limit`` items until ``take`` has made room."""
 
-    def __init__(self, limit: int = 1_000_000) -> None:
+    def __init__(self, limit: int = 1_000_000, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self.items: list[Input] = []
+        self._clock_ns = clock_ns
         self.has_room = asyncio.Event()
         self.has_room.set()
         self._limit = limit
         self._last = 0
 
     def now(self) -> int:
-        self._last = max(self._last, time.time_ns())
+        self._last = max(self._last, self._clock_ns())
         return self._last
 
     def put(self, item: Input) -> None:

@@ -233,14 +233,15 @@ class Storm:
                     self.believer.take(item)
             await asyncio.sleep(0.001)
 
-    async def calm(self, limit_s: float) -> None:
-        """No more faults; the books must be live and go on being so."""
+    async def calm(self, limit_s: float) -> float:
+        """No more faults: seconds until the books are live and have moved 20 times."""
         self.cause(fault="mix", rate=0.0)
         self.cause(fault="skew", seconds=0.0)
-        before = self.believer.compared
+        before, since_s = self.believer.compared, time.monotonic()
         await self.until(
             lambda: self.believer.is_live() and self.believer.compared > before + 20, limit_s
         )
+        return time.monotonic() - since_s
 
     async def until(self, condition: Any, limit_s: float) -> None:
         deadline = time.monotonic() + limit_s
@@ -273,7 +274,7 @@ async def storm(seed: int = 1, depth: int = 50) -> AsyncIterator[Storm]:
     loop.set_exception_handler(lambda _, context: weather.loop_errors.append(context))
     for symbol in SYMBOLS:
         category, name = symbol.split(":")
-        box = Box()
+        box = Box(clock_ns=clock.now_ns)
         weather.boxes.append(box)
         believer.streams.append(
             MarketStream(
@@ -286,7 +287,7 @@ async def storm(seed: int = 1, depth: int = 50) -> AsyncIterator[Storm]:
                 renewals=RateLimit(100_000, 1.0),
                 random=Random(seed),
                 sleep=naps,
-                connect_timeout_s=0.5,
+                connect_timeout_s=1.0,
                 silence_s=5.0,
                 clock=clock.now_s,
                 pause=clock.pause,

@@ -19,7 +19,8 @@ async def weather_it(weather: Storm, events: int, limit_s: float) -> None:
     believer = weather.believer
     goal = believer.events + events
     await weather.until(lambda: believer.events >= goal, limit_s)
-    await weather.calm(10.0)
+    # What lasts ends first; the back-off itself takes no time here (``Naps``), the rest has 2 s.
+    await weather.calm(LASTS_S + 2.0)
 
 
 def check(weather: Storm, names: set[str]) -> None:
@@ -33,7 +34,8 @@ def check(weather: Storm, names: set[str]) -> None:
     assert len(believer.codec.problems) <= 100
     assert sum(len(topics) for topics in believer.codec._topics.values()) <= 4
     if believer.recoveries_s:
-        assert median(believer.recoveries_s) < 2.0
+        # Struck again on its way back, a book may take longer, but never for long.
+        assert median(believer.recoveries_s) < 1.0
         assert max(believer.recoveries_s) < 10.0
 
 
@@ -58,12 +60,12 @@ async def a_mix(seed: int, events: int, limit_s: float) -> None:
 
 @pytest.mark.parametrize("fault", sorted(MIXED))
 async def test_the_book_is_right_or_marked_down_under_one_fault(fault):
-    await one_fault(fault, 400, 30.0)
+    await one_fault(fault, 600, 30.0)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_the_book_is_right_or_marked_down_under_a_mix(seed):
-    await a_mix(seed, 1500, 60.0)
+    await a_mix(seed, 2000, 60.0)
 
 
 @pytest.mark.nightly

@@ -8,6 +8,7 @@ import hashlib
 import shutil
 import ssl
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -135,6 +136,22 @@ async def test_a_silent_venue_is_left_and_connected_again():
         async with running(market(venue.url, inbox, silence_s=0.05)):
             await until(lambda: len(inbox.reasons()) >= 2)
         assert set(inbox.reasons()) == {"silent for 0.05 s"}
+
+
+async def test_a_stream_on_a_faster_clock_is_silent_for_ten_seconds_in_a_tenth_of_one():
+    async def pause(delay_s: float) -> None:
+        await asyncio.sleep(delay_s / 100)
+
+    began_s = time.monotonic()
+    async with serving() as venue:
+        inbox = Box()
+        stream = market(
+            venue.url, inbox, silence_s=10.0, clock=lambda: time.monotonic() * 100, pause=pause
+        )
+        async with running(stream):
+            await until(inbox.reasons)
+    assert inbox.reasons()[0] == "silent for 10 s"
+    assert time.monotonic() - began_s < 9
 
 
 async def test_a_venue_that_answers_no_request_is_left():
