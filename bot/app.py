@@ -14,7 +14,7 @@ import structlog
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bot import __version__, build, feeds, local_venue
+from bot import __version__, build, feeds, local_venue, operations
 from bot.begin import Begun, RunError, begin, record_of
 from bot.config import Settings
 from bot.core.events import ClockOffset, Command, Event, Input
@@ -32,7 +32,7 @@ from bot.venue.stream import MarketStream
 
 log = structlog.get_logger()
 
-CLEAN_ENDS = ("user", "time")
+CLEAN_ENDS = ("user", "time", operations.MQTT)
 
 
 class PaperOptions(Struct, frozen=True):
@@ -105,8 +105,13 @@ async def _serve(made: _Paper) -> dict[str, Any]:
     live = Live(run, made.inbox, journal, writer, made.rest)
     run.watchers.append(Repairs(run.codec.book_topic, made.streams))
     log.info("paper run", venue=made.options.venue, symbols=list(made.settings.symbols))
-    async with _inference(made, live), _signals(live):
-        await _unwrapped(live.serve(_feeds(made, live)))
+    parts = operations.Beside(made.settings, made.ledger, made.inbox, made.rest, made.begun, live)
+    async with (
+        _inference(made, live),
+        operations.beside_run(parts) as beside,
+        _signals(live),
+    ):
+        await _unwrapped(live.serve([*_feeds(made, live), *beside.feeds()]))
     summary = _summary(made, live, time.monotonic() - started)
     await finish_run(
         made.ledger,

@@ -197,7 +197,7 @@ encode = msgspec.json.Encoder(decimal_format="string").encode
 
 def schema(kind: type[Struct]) -> dict[str, Any]:
     """The JSON schema of a message, without references where it has none."""
-    found = msgspec.json.schema(kind)
+    found = msgspec.json.decode(msgspec.json.encode(msgspec.json.schema(kind)))
     definitions = found.pop("$defs")
     top: dict[str, Any] = definitions.pop(kind.__name__)
     return {**top, "$defs": definitions} if definitions else top

@@ -77,7 +77,8 @@ class Notifier:
             return
         alert = Alert(self._instance, self._run_id, now, kind, severity, text, state.more)
         state.next_ns, state.more = now + self._limits.every_ns, 0
-        log.warning("alert", kind=kind, severity=severity, text=text)
+        say = log.info if severity == "info" else log.warning
+        say("alert", kind=kind, severity=severity, text=text.partition("\n")[0])
         if self._put is not None:
             self._put("alert", alert)
         if self._send is not None and LEVELS[severity] >= LEVELS[self._limits.least]:
