@@ -21,21 +21,46 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from bot.ledger import queries, reading, tables
 from bot.ledger.database import parse_url
-from tests.conftest import TRADING
 from tests.operate.brokers import BadNet, Listener, amqtt_broker, until
 from tests.processes import Bot, bot, free_port, told
 
-LIGHT = {"BOT__MODELS__PREDICTOR__ENABLED": "false", "BOT__INSTANCE": "test"}
-RSS_MB = 700
+RSS_MB = 300
+CONFIG = """\
+instance: test
+symbols: [linear:BTCUSDT, linear:ETHUSDT]
+models: {predictor: {enabled: false}, analyzer: {enabled: false}}
+strategies: [{use: beat.Beat}]
+mqtt: {enabled: true}
+risk: {max_daily_loss: 1000000}
+"""
+BEAT = """\
+from bot.core.events import Trade
+
+
+class Beat:
+    def __init__(self, symbols):
+        self.state = {}
+
+    def on_event(self, event, view):
+        if not isinstance(event, Trade) or view.orders(event.symbol):
+            return
+        if view.ts < self.state.get(event.symbol, 0):
+            return
+        self.state[event.symbol] = view.ts + 300_000_000
+        side = "Sell" if view.position(event.symbol) > 0 else "Buy"
+        yield view.market(event.symbol, side, 300.0 / view.mid(event.symbol))
+"""
+"""Buys and sells in turn, without a model."""
 
 
 def on_mqtt(port: int, **more: str) -> dict[str, str]:
-    return {**LIGHT, "BOT__MQTT__ENABLED": "true", "BOT__MQTT__PORT": str(port), **more}
+    return {"BOT__MQTT__PORT": str(port), **more}
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    (tmp_path / "config.yaml").write_text(TRADING)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "beat.py").write_text(BEAT)
     return tmp_path
 
 
@@ -67,7 +92,6 @@ async def test_what_is_published_is_what_the_ledger_says(folder):
     worth = of(listener, "pnl")[-1]
     assert Decimal(str(summary["realized_pnl"])) == Decimal(worth["realized_pnl"])
     assert Decimal(str(summary["fees"])) == Decimal(worth["fees"])
-    assert {each["model"] for each in of(listener, "prediction/linear:BTCUSDT")} == {"analyzer"}
 
 
 async def test_a_command_by_mqtt_is_in_the_journal_and_ends_the_run_cleanly(folder):
@@ -124,6 +148,13 @@ async def flood(port: int, chance: random.Random) -> None:
         await asyncio.sleep(chance.uniform(0, 1))
 
 
+def peak_mb(pid: int) -> int:
+    """The most memory that a process had."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (rss_kb,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
+    return int(rss_kb) >> 10
+
+
 async def trade_beside_trouble(folder: Path, seconds: float, seed: int) -> None:
     chance = random.Random(seed)
     wrong = on_mqtt(0, BOT__MQTT__COMMANDS="true", BOT__MQTT__QUEUE="100")
@@ -137,11 +168,10 @@ async def trade_beside_trouble(folder: Path, seconds: float, seed: int) -> None:
             since = len(listener.of("status"))
             await until(lambda: len(listener.of("status")) > since, 60)
             status = of(listener, "status")[-1]
-            usage = Path(f"/proc/{running.pid}/status").read_text()
+            usage = peak_mb(running.pid)
             summary = await asyncio.to_thread(running.end, signal.SIGINT)
         await until(lambda: of(listener, "status")[-1]["state"] == "offline", 30)
-    (rss_kb,) = (line.split()[1] for line in usage.splitlines() if line.startswith("VmHWM"))
-    assert int(rss_kb) >> 10 < RSS_MB
+    assert usage < RSS_MB
     assert status["inbox"] < 1000
     assert {each["fill_id"] for each in of(listener, "fill")} == {
         each["fill_id"] for each in running.rows("fills")
