@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal as D
+from decimal import Decimal
 
 import msgspec
 from msgspec.structs import replace
@@ -98,7 +98,14 @@ def test_money_goes_on_from_what_the_run_had():
     sums = (worth.equity, worth.realized_pnl, worth.fees, worth.funding)
     assert [str(each) for each in sums] == ["1007.5", "7", "2", "1"]
     fill = next(fact for fact in FACTS if isinstance(fact, Fill) and fact.symbol == BTC)
-    bought = replace(fill, side="Buy", qty=D(1), price=D(200), position=D(2), realized_pnl=D(0))
+    bought = replace(
+        fill,
+        side="Buy",
+        qty=Decimal(1),
+        price=Decimal(200),
+        position=Decimal(2),
+        realized_pnl=Decimal(0),
+    )
     published.publisher(Entry(2, 5, None, (bought,)))
     (position,) = published.of("position", PositionMessage)
     assert (position.fact, str(position.average_entry), str(position.realized_pnl)) == (
