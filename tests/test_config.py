@@ -74,7 +74,7 @@ def test_the_ledgers_password_can_come_from_a_file():
     assert settings.ledger.db == "postgresql://me:a%2Fb%20c@host:5/db"
     assert load(db="sqlite:///x.db").ledger.db == "sqlite:///x.db"
     for text in ("ledger: {password_file: secret}", "ledger: {db: 'p://me@h/d', password_file: x}"):
-        with pytest.raises(ConfigError, match="ledger.password_file"):
+        with pytest.raises(ConfigError, match=r"ledger\.password_file"):
             read(text)
 
 
