@@ -19,6 +19,7 @@ from bot.begin import Begun, RunError, begin, record_of
 from bot.config import Settings
 from bot.core.events import ClockOffset, Command, Event, Input
 from bot.inbox import Inbox
+from bot.ledger.database import redacted
 from bot.ledger.journal import JournalWriter
 from bot.ledger.runs import finish_run, start_run
 from bot.ledger.schema import open_ledger
@@ -294,5 +295,5 @@ def _summary(made: _Paper, live: Live, wall_s: float) -> dict[str, Any]:
         "facts": counts["facts"],
         "digest": made.begun.writer.hexdigest(),
         "journal": str(made.folder),
-        "db": made.settings.ledger.db,
+        "db": redacted(made.settings.ledger.db),
     }

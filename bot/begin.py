@@ -107,5 +107,5 @@ def _stepped_again(
 
 
 def record_of(settings: Settings) -> dict[str, Any]:
-    """The settings without addresses, which may hold passwords."""
-    return settings.model_dump(mode="json", exclude={"ledger"})
+    """The settings without those that decide nothing and have addresses or secrets in them."""
+    return settings.model_dump(mode="json", exclude={"ledger", "mqtt", "notify", "schedule"})

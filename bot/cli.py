@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from bot import cli_bench, cli_data, cli_inspect, cli_record, show
-from bot.cli_options import Config, Db, Json, seconds
+from bot import cli_bench, cli_config, cli_data, cli_inspect, cli_record, show
+from bot.cli_options import Config, Db, Json, seconds, start_log
 from bot.core.errors import PlainError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ cli_data.register(app)
 cli_record.register(app)
 app.add_typer(cli_inspect.database, name="db")
 app.add_typer(cli_bench.bench, name="bench")
+app.add_typer(cli_config.settings, name="config")
 
 
 def main() -> None:
@@ -89,10 +90,9 @@ def paper(
     """
     from bot import app as running
     from bot import config as settings_file
-    from bot.operate import log
 
     settings = settings_file.load(config, db=db)
-    log.configure(settings.log.format, settings.log.level)
+    start_log(settings)
     options = running.PaperOptions(venue, seconds(for_), new)
     summary = asyncio.run(running.paper(settings, options))
     if as_json:
@@ -136,10 +136,9 @@ def replay(
     """
     from bot import config as settings_file
     from bot import replay as replaying
-    from bot.operate import log
 
     defaults = settings_file.load(config, db=db)
-    log.configure(defaults.log.format, defaults.log.level)
+    start_log(defaults)
     archive = cli_data.archive_options(delay_ms, build_candles, symbol, repair=repair)
     options = replaying.ReplayOptions(
         predictions, verify, bbo, defaults.ledger.db, tuple(also or ()), archive

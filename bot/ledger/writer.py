@@ -36,7 +36,9 @@ MAX_BATCH: Final = 20_000
 """Entries that one transaction takes at most; a longer backlog takes more transactions."""
 
 
-class _Entry(msgspec.Struct, gc=False):
+class Entry(msgspec.Struct, gc=False):
+    """A step's rows; its facts are numbered from ``first_fact`` on."""
+
     position: int
     first_fact: int
     event: Event | None
@@ -48,7 +50,8 @@ class LedgerWriter:
     """Collects a run's rows and commits them behind the journal.
 
     A failed commit raises LedgerError and keeps its rows; a later one writes them. ``pending``
-    tells how many steps wait, and grows while the database is away.
+    tells how many steps wait, and grows while the database is away. ``listeners`` hear of every
+    entry, in order, once it is in the database; they must be quick.
     """
 
     def __init__(
@@ -64,9 +67,10 @@ class LedgerWriter:
         self._engine, self.run_id = engine, run_id
         self._next_fact, self._committed_facts = next_fact, next_fact
         self._digest = digest or FactDigest()
-        self._entries: deque[_Entry] = deque()
+        self._entries: deque[Entry] = deque()
         self._sql = _Statements(engine)
         self._lock = asyncio.Lock()
+        self.listeners: list[Callable[[Entry], None]] = []
 
     @property
     def pending(self) -> int:
@@ -89,14 +93,14 @@ class LedgerWriter:
     def add(self, position: int, event: Event | None, facts: Sequence[Fact]) -> None:
         """Take a step's event and facts; positions never go down."""
         if facts:
-            self._entries.append(_Entry(position, self._next_fact, event, tuple(facts)))
+            self._entries.append(Entry(position, self._next_fact, event, tuple(facts)))
             self._next_fact += len(facts)
         elif type(event) in rows.RECORDED:
-            self._entries.append(_Entry(position, self._next_fact, event, ()))
+            self._entries.append(Entry(position, self._next_fact, event, ()))
 
     def add_equity(self, position: int, ts: int, equity: Decimal, wallet: Decimal) -> None:
         row = (self.run_id, ts, position, plain(equity), plain(wallet))
-        self._entries.append(_Entry(position, self._next_fact, None, (), row))
+        self._entries.append(Entry(position, self._next_fact, None, (), row))
 
     async def commit(self, durable_position: int | None) -> int:
         """Write what is below ``durable_position`` (None: all); how many facts that were.
@@ -110,7 +114,7 @@ class LedgerWriter:
                 written += await to_its_end(self._commit(entries))
         return written
 
-    async def _commit(self, entries: list[_Entry]) -> int:
+    async def _commit(self, entries: list[Entry]) -> int:
         batch = _Batch(self.run_id, self._digest)
         for entry in entries:
             batch.take(entry)
@@ -121,9 +125,12 @@ class LedgerWriter:
         for _ in entries:
             self._entries.popleft()
         self._digest, self._committed_facts = batch.digest, facts
+        for listener in self.listeners:
+            for entry in entries:
+                listener(entry)
         return batch.facts
 
-    def _durable(self, durable_position: int | None) -> list[_Entry]:
+    def _durable(self, durable_position: int | None) -> list[Entry]:
         first = islice(self._entries, MAX_BATCH)
         if durable_position is None:
             return list(first)
@@ -164,7 +171,7 @@ class _Batch:
         self.event_rows: dict[Table, list[rows.Row]] = {}
         self.gaps: list[tuple[int, FeedDown | FeedUp]] = []
 
-    def take(self, entry: _Entry) -> None:
+    def take(self, entry: Entry) -> None:
         n = entry.first_fact
         for fact in entry.facts:
             kind = type(fact)

@@ -1,0 +1,44 @@
+"""The secrets of a run: where each comes from, and all of them, so that nothing shows one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bot.config import Settings
+from bot.config_errors import ConfigError
+from bot.ledger.database import secrets_of_url
+
+
+def mqtt_password(settings: Settings) -> str | None:
+    """From the environment, else from the file. Raises ConfigError."""
+    mqtt = settings.mqtt
+    if mqtt.password is not None:
+        return mqtt.password.get_secret_value()
+    if mqtt.password_file is None:
+        return None
+    lines = _lines("mqtt.password_file", mqtt.password_file)
+    return lines[0] if lines else ""
+
+
+def notify_urls(settings: Settings) -> tuple[str, ...]:
+    """From the environment and from the file. Raises ConfigError."""
+    notify = settings.notify
+    urls = [url.get_secret_value() for url in notify.urls]
+    if notify.urls_file is not None:
+        urls += _lines("notify.urls_file", notify.urls_file)
+    return tuple(url for url in urls if url)
+
+
+def known(settings: Settings) -> tuple[str, ...]:
+    """Every secret text of these settings. Raises ConfigError."""
+    found = [mqtt_password(settings), *notify_urls(settings), *secrets_of_url(settings.ledger.db)]
+    return tuple(secret for secret in found if secret)
+
+
+def _lines(key: str, path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigError(f"{key} = {str(path)!r}: cannot be read: {reason}") from None
+    return [line.strip() for line in text.splitlines() if not line.startswith("#")]
