@@ -341,3 +341,19 @@ equity: Final = Table(
     _money("wallet"),
     sqlite_with_rowid=False,
 )
+
+candles: Final = Table(
+    "candles",
+    metadata,
+    _run_key(),
+    _text("symbol", primary_key=True),
+    _text("interval", primary_key=True),  # Bybit's names: 1, 5, ... D
+    _number("open_ts", primary_key=True),
+    _number("position"),
+    _money("open"),
+    _money("high"),
+    _money("low"),
+    _money("close"),
+    _money("volume"),
+    sqlite_with_rowid=False,
+)

@@ -1,55 +1,39 @@
-"""The last lines of the log, kept for those who look at the bot from outside."""
+"""The last lines of the log, as they were written, for those who look at the bot from outside."""
 
 from __future__ import annotations
 
-import logging
+import re
 from collections import deque
-from collections.abc import Mapping, MutableMapping
-from datetime import UTC, datetime
-from typing import Any
 
 from bot.operate.state import LogLine
 
-_KEPT = 500
-_MAX_CHARS = 500
-_SHOWN_APART = ("event", "level", "timestamp", "run", "exc_info")
+KEPT = 500
+MAX_CHARS = 600
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_LEVEL = re.compile(r'\[(debug|info|warning|error|critical)|"level": ?"(\w+)"')
 
 
-class LogTail(logging.Handler):
-    """A structlog processor that lets every line pass, and a handler of the standard logging."""
+class LogTail:
+    """Keeps lines; what it is given has passed the log's redaction."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._lines: deque[LogLine] = deque(maxlen=_KEPT)
+        self._lines: deque[LogLine] = deque(maxlen=KEPT)
         self._number = 0
 
-    def __call__(
-        self, logger: Any, method: str, event_dict: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
-        del logger
-        text = _text(event_dict)
-        level = str(event_dict.get("level", method))
-        self._keep(str(event_dict.get("timestamp", "")), level, text)
-        return event_dict
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a library's line."""
-        time = datetime.fromtimestamp(record.created, UTC).isoformat()
-        self._keep(time, record.levelname.lower(), f"{record.name}: {record.getMessage()}")
+    def add(self, text: str) -> None:
+        """Take what is being written: whole lines."""
+        for line in _COLOURS.sub("", text).splitlines():
+            if not line.strip():
+                continue
+            found = _LEVEL.search(line)
+            level = next(filter(None, found.groups())) if found is not None else "warning"
+            self._number += 1
+            self._lines.append(LogLine(self._number, level, line[:MAX_CHARS]))
 
     def lines(self, after: int = 0) -> list[LogLine]:
         """The lines kept whose number is above ``after``, oldest first."""
         return [line for line in tuple(self._lines) if line.number > after]
 
-    def _keep(self, time: str, level: str, text: str) -> None:
-        self._number += 1
-        self._lines.append(LogLine(self._number, time, level, text[:_MAX_CHARS]))
-
-
-def _text(event_dict: Mapping[str, Any]) -> str:
-    fields = (f"{key}={value}" for key, value in event_dict.items() if key not in _SHOWN_APART)
-    return " ".join((str(event_dict.get("event", "")), *fields))
-
 
 tail = LogTail()
-"""This process's."""
+"""This process's log."""

@@ -173,7 +173,6 @@ class LogLine(Struct, frozen=True):
     """A line of the log; ``number`` counts the lines since the process began."""
 
     number: int
-    time: str
     level: str
     text: str
 
