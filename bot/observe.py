@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from bot.core.book import Book
 from bot.core.engine import Engine
-from bot.core.events import BookUpdate, Event, Fact, FeedDown, FeedUp, Prediction, Trade
+from bot.core.events import BookUpdate, Event, Fact, FeedDown, FeedUp, Order, Prediction, Trade
 from bot.core.histogram import LatencyHistogram
 from bot.core.instrument import UNIT, amount, div_half_even, to_decimal
 from bot.core.market import Listing
@@ -67,17 +67,16 @@ class Observer:
     def __call__(self, position: int, event: Event, facts: Sequence[Fact]) -> None:
         """Note what happened; called after every step."""
         del position, facts
-        kind = type(event)
-        if kind is BookUpdate or kind is Trade:
-            self._heard[event.symbol] = event.ts  # type: ignore[union-attr]
+        if isinstance(event, BookUpdate | Trade):
+            self._heard[event.symbol] = event.ts
             late_ns = event.ts - self._run.engine.market.offset_ns - event.exchange_ts
             self.feed_latency.add(late_ns)
-        elif kind is Prediction:
-            self._expected[event.symbol, event.model] = event  # type: ignore[union-attr]
-        elif kind is FeedDown:
-            self._down.add(event.symbol)  # type: ignore[union-attr]
-        elif kind is FeedUp:
-            self._down.discard(event.symbol)  # type: ignore[union-attr]
+        elif isinstance(event, Prediction):
+            self._expected[event.symbol, event.model] = event
+        elif isinstance(event, FeedDown):
+            self._down.add(event.symbol)
+        elif isinstance(event, FeedUp):
+            self._down.discard(event.symbol)
 
     async def watch(self) -> None:
         """Measure the loop and keep the depth of every book, until cancelled."""
@@ -271,7 +270,7 @@ def _travelling(orders: SymbolOrders) -> list[state.OpenOrder]:
             state="travelling",
         )
         for _, _, request in orders.pending
-        if hasattr(request, "strategy")
+        if isinstance(request, Order)
     ]
 
 

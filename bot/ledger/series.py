@@ -22,9 +22,7 @@ def candles(
     table = tables.candles
     statement = select(
         table.c.open_ts, table.c.open, table.c.high, table.c.low, table.c.close, table.c.volume
-    ).where(
-        table.c.run_id == run_id, table.c.symbol == symbol, table.c.interval == interval
-    )
+    ).where(table.c.run_id == run_id, table.c.symbol == symbol, table.c.interval == interval)
     rows = _newest(connection, statement.order_by(table.c.open_ts.desc()), limit)
     names = ("open", "high", "low", "close", "volume")
     return [{"open_ts": row["open_ts"], **{n: plain(row[n]) for n in names}} for row in rows]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from itertools import chain, islice
 from typing import Final, TypeAlias
@@ -62,7 +63,7 @@ class LedgerWriter:
         *,
         next_fact: int = 0,
         digest: FactDigest | None = None,
-        recorded: Set[type] = rows.RECORDED,
+        recorded: AbstractSet[type] = rows.RECORDED,
     ) -> None:
         """``next_fact`` is the number that the next fact gets, ``digest`` that of those before;
         ``recorded`` are the events that get rows."""

@@ -11,9 +11,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bot.core.events import Event, Prediction
+from bot.core.histogram import LatencyHistogram
 from bot.model.backlog import Backlog
 from bot.model.forecast import Forecaster
-from bot.core.histogram import LatencyHistogram
 
 
 class WorkerCounters(Struct, frozen=True):

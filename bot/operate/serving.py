@@ -76,9 +76,7 @@ class _Protocol(H11Protocol):
         super().on_response_complete()
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = self.loop.call_later(
-            KEEP_ALIVE_S + FIRST_REQUEST_S, self._end_if_headless
-        )
+        self._deadline = self.loop.call_later(KEEP_ALIVE_S + FIRST_REQUEST_S, self._end_if_headless)
 
     def _end_if_headless(self) -> None:
         """No request is being answered: either none has come, or only a part of its head."""

@@ -21,8 +21,10 @@ def upgrade() -> None:
         sa.Column("interval", sa.Text, primary_key=True),
         sa.Column("open_ts", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("position", sa.BigInteger, nullable=False),
-        *(sa.Column(name, sa.Text, nullable=False)
-          for name in ("open", "high", "low", "close", "volume")),
+        *(
+            sa.Column(name, sa.Text, nullable=False)
+            for name in ("open", "high", "low", "close", "volume")
+        ),
         sqlite_with_rowid=False,
     )
 
