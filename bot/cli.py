@@ -94,13 +94,34 @@ def paper(
     settings = settings_file.load(config, db=db)
     start_log(settings)
     options = running.PaperOptions(venue, seconds(for_), new)
-    summary = asyncio.run(running.paper(settings, options))
+    summary = asyncio.run(running.paper(settings, options, show.address))
     if as_json:
         show.as_json(summary)
     else:
         show.as_summary(f"paper run {summary['run']}", cli_inspect.run_lines(summary))
     if not summary["clean"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def dashboard(
+    run: Annotated[str | None, typer.Argument(help="The run (default: the latest).")] = None,
+    config: Config = None,
+    db: Db = None,
+) -> None:
+    """Show a run that is in the ledger in the browser, until Ctrl-C.
+
+    A run under way shows more on the page that it serves itself; its address is printed when it
+    starts.
+
+    Examples: `bot dashboard` · `bot dashboard 20261124-101500-3f2a --db postgresql://bot@db/bot`
+    """
+    from bot import config as settings_file
+    from bot import serve_dashboard
+
+    settings = settings_file.load(config, db=db)
+    start_log(settings)
+    asyncio.run(serve_dashboard.stored(settings, run, show.address))
 
 
 @app.command()

@@ -29,7 +29,7 @@ from bot.config_errors import (
     unknown_key,
     unknown_variable,
 )
-from bot.config_operate import Mqtt, Notify, Schedule, Section
+from bot.config_operate import Dashboard, Metrics, Mqtt, Notify, Schedule, Section
 from bot.secret_files import with_password
 
 __all__ = ["ConfigError", "Settings", "load", "parse", "read", "recorded", "write_default"]
@@ -226,6 +226,8 @@ class Settings(BaseSettings):
     notify: Notify = Notify()
     schedule: Schedule = Schedule()
     log: Log = Log()
+    dashboard: Dashboard = Dashboard()
+    metrics: Metrics = Metrics()
 
     @classmethod
     def settings_customise_sources(

@@ -1,4 +1,4 @@
-"""The settings of what goes on beside the trading: MQTT, notifications, scheduled jobs."""
+"""The settings of what goes on beside the trading: MQTT, alerts, jobs, dashboard, metrics."""
 
 from __future__ import annotations
 
@@ -70,3 +70,18 @@ class Schedule(Section):
     journal: JournalJob = JournalJob(when="0 0 * * *")
     backup: BackupJob = BackupJob(when="30 3 * * *")
     report: ReportJob = ReportJob(when="5 0 * * *")
+
+
+class Dashboard(Section):
+    enabled: bool = True
+    host: str = Field("127.0.0.1", min_length=1)
+    port: int = Field(0, ge=0, le=65535)
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    names: tuple[str, ...] = ()
+
+
+class Metrics(Section):
+    enabled: bool = False
+    host: str = Field("127.0.0.1", min_length=1)
+    port: int = Field(9464, ge=0, le=65535)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from bot.config import Settings
+from bot.config import ConfigError, Settings
 from bot.ledger.database import secrets_of_url
 from bot.secret_files import lines_of
+
+SHORTEST_TOKEN = 16
 
 
 def mqtt_password(settings: Settings) -> str | None:
@@ -27,7 +29,29 @@ def notify_urls(settings: Settings) -> tuple[str, ...]:
     return tuple(url for url in urls if url)
 
 
+def dashboard_token(settings: Settings) -> str | None:
+    """From the environment, else from the file; None where neither says. Raises ConfigError."""
+    dashboard = settings.dashboard
+    token = None
+    if dashboard.token is not None:
+        token = dashboard.token.get_secret_value()
+    elif dashboard.token_file is not None:
+        lines = lines_of("dashboard.token_file", dashboard.token_file)
+        token = lines[0] if lines else ""
+    if token is not None and len(token) < SHORTEST_TOKEN:
+        raise ConfigError(
+            f"dashboard.token has {len(token)} characters: take at least {SHORTEST_TOKEN}, for "
+            "example from `openssl rand -hex 32`"
+        )
+    return token
+
+
 def known(settings: Settings) -> tuple[str, ...]:
     """Every secret text of these settings. Raises ConfigError."""
-    found = [mqtt_password(settings), *notify_urls(settings), *secrets_of_url(settings.ledger.db)]
+    found = [
+        mqtt_password(settings),
+        dashboard_token(settings),
+        *notify_urls(settings),
+        *secrets_of_url(settings.ledger.db),
+    ]
     return tuple(secret for secret in found if secret)

@@ -26,7 +26,7 @@ SYMBOL = "linear:BTCUSDT"
 def commands(page: Path) -> list[list[str]]:
     """The words of every `bot` command in a page's sh blocks that needs no network."""
     found = []
-    for before, block in re.findall(r"(.*)\n```sh\n(.*?)```", page.read_text(), re.DOTALL):
+    for before, block in re.findall(r"([^\n]*)\n```sh\n(.*?)```", page.read_text(), re.DOTALL):
         if before.endswith("<!-- needs the network -->"):
             continue
         lines = [line for line in block.splitlines() if line.startswith("bot ")]
@@ -63,7 +63,9 @@ def test_every_link_leads_somewhere(page):
 def candle(number: int, close: float) -> Candle:
     ts = number * 60 * 10**9
     price = Decimal(str(close))
-    return Candle(ts, ts, SYMBOL, "1", ts - 60 * 10**9, price, price, price, price, Decimal(1), price)
+    return Candle(
+        ts, ts, SYMBOL, "1", ts - 60 * 10**9, price, price, price, price, Decimal(1), price
+    )
 
 
 def book(ts: int, mid: float) -> BookUpdate:
@@ -89,7 +91,12 @@ def test_the_strategy_of_the_page_loads_and_trades(tmp_path, monkeypatch):
     fills = []
     for number, close in enumerate((100.0, 101.0, 102.0, 103.0, 102.5, 102.0), 1):
         ts = number * 60 * 10**9
-        for event in (book(ts - 2, close), candle(number, close), book(ts + 1, close), Tick(ts + 2)):
+        for event in (
+            book(ts - 2, close),
+            candle(number, close),
+            book(ts + 1, close),
+            Tick(ts + 2),
+        ):
             fills += [fact for fact in engine.step(event) if isinstance(fact, Fill)]
     assert [fill.side for fill in fills] == ["Buy", "Sell"]
     assert engine.account.qty(SYMBOL) == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from itertools import chain, islice
 from typing import Final, TypeAlias
@@ -19,6 +20,7 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bot.core.events import (
+    Candle,
     Command,
     Event,
     Fact,
@@ -61,12 +63,15 @@ class LedgerWriter:
         *,
         next_fact: int = 0,
         digest: FactDigest | None = None,
+        recorded: AbstractSet[type] = rows.RECORDED,
     ) -> None:
-        """``next_fact`` is the number that the next fact gets, ``digest`` that of those before."""
+        """``next_fact`` is the number that the next fact gets, ``digest`` that of those before;
+        ``recorded`` are the events that get rows."""
         assert next_fact == 0 or digest is not None, "a digest goes with the facts before"
         self._engine, self.run_id = engine, run_id
         self._next_fact, self._committed_facts = next_fact, next_fact
         self._digest = digest or FactDigest()
+        self._recorded = recorded
         self._entries: deque[Entry] = deque()
         self._sql = _Statements(engine)
         self._lock = asyncio.Lock()
@@ -95,7 +100,7 @@ class LedgerWriter:
         if facts:
             self._entries.append(Entry(position, self._next_fact, event, tuple(facts)))
             self._next_fact += len(facts)
-        elif type(event) in rows.RECORDED:
+        elif type(event) in self._recorded:
             self._entries.append(Entry(position, self._next_fact, event, ()))
 
     def add_equity(self, position: int, ts: int, equity: Decimal, wallet: Decimal) -> None:
@@ -198,6 +203,8 @@ class _Batch:
                 self._add(tables.commands, rows.command_row(run_id, position, event))
             case Instrument():
                 self._add(tables.instruments, rows.instrument_row(run_id, position, event))
+            case Candle():
+                self._add(tables.candles, rows.candle_row(run_id, position, event))
             case FeedDown() | FeedUp():
                 self.gaps.append((position, event))
             case _:
@@ -255,6 +262,7 @@ class _Statements:
             tables.predictions: self._insert(tables.predictions, rows.PREDICTION_COLUMNS),
             tables.commands: self._insert(tables.commands, rows.COMMAND_COLUMNS),
             tables.equity: self._insert(tables.equity, rows.EQUITY_COLUMNS),
+            tables.candles: self._insert(tables.candles, rows.CANDLE_COLUMNS),
             tables.instruments: self._latest(tables.instruments, rows.INSTRUMENT_COLUMNS),
         }
         self.gap_begins = self._insert(tables.gaps, rows.GAP_COLUMNS)

@@ -17,6 +17,8 @@ from urllib.parse import quote
 
 import structlog
 
+from bot.operate.log_tail import tail
+
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 SHOWN = "***"
 _SHORTEST = 4
@@ -42,13 +44,15 @@ def _forms(secret: str) -> set[str]:
 
 
 class _Redacted:
-    """A text file that takes secrets out of what is written to it."""
+    """A text file that takes secrets out of what is written to it, and keeps the last lines."""
 
     def __init__(self, file: TextIO, redaction: Redaction) -> None:
         self._file, self._redaction = file, redaction
 
     def write(self, text: str) -> int:
-        return self._file.write(self._redaction(text))
+        clean = self._redaction(text)
+        tail.add(clean)
+        return self._file.write(clean)
 
     def flush(self) -> None:
         self._file.flush()
