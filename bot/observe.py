@@ -1,6 +1,6 @@
 """A live run as those outside may see it: counted while it steps, pictured when somebody asks.
 
-``Observer`` watches the run. It only reads, and a picture is made at most every ``PICTURE_EVERY_S``,
+``Observer`` watches the run. It only reads, and makes a picture at most every ``PICTURE_EVERY_S``,
 however many ask.
 """
 

@@ -16,7 +16,7 @@ from bot.inbox import Inbox
 from bot.ledger import queries, reading
 from bot.live import Live as LiveRun
 from bot.observe import Observer
-from bot.operate.dashboard import Books, Live, site
+from bot.operate.dashboard import Books, Live, application
 from bot.operate.metrics import metrics_app
 from bot.operate.serving import bind, serve, url_of
 from bot.operate.state import Quality
@@ -95,5 +95,5 @@ def _dashboard(
     url = url_of(bound)
     announce(f"{url}?token={token}" if given is None else f"{url} (with dashboard.token)")
     port = bound.getsockname()[1]
-    app = site(books, live, token=token, port=port, names=settings.dashboard.names)
+    app = application(books, live, token=token, port=port, names=settings.dashboard.names)
     return serve(app, bound)

@@ -20,7 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from bot.operate.serving import LOOPBACK, App, Receive, Scope, Send
-from bot.operate.state import Inference, Latency, Quality, State
+from bot.operate.state import Inference, Latency, Money, Quality, State
 
 Judged: TypeAlias = Callable[[], Awaitable[list[Quality]]]
 
@@ -98,15 +98,7 @@ def _families(state: State) -> Iterator[Metric]:
 
 def _money(state: State) -> Iterator[Metric]:
     money = state.money
-    for name in (
-        "realized_pnl",
-        "fees",
-        "funding",
-        "net_pnl",
-        "unrealized_pnl",
-        "equity",
-        "wallet",
-    ):
+    for name in Money.__struct_fields__:
         text = getattr(money, name)
         if text is not None:
             words = name.replace("_", " ").replace("pnl", "profit")

@@ -18,9 +18,8 @@ MINUTE = 60 * 10**9
 
 def candle(number, interval="1", symbol=BTC):
     prices = D("100.10"), D(101), D("99.5"), D(100) + number
-    return Candle(
-        T, T + (number + 1) * MINUTE, symbol, interval, T + number * MINUTE, *prices, D("1.50"), D(150)
-    )  # fmt: skip
+    opened = T + number * MINUTE
+    return Candle(T, opened + MINUTE, symbol, interval, opened, *prices, D("1.50"), D(150))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ _OPEN = ("Sent", "New", "PartiallyFilled")
 
 
 class Books:
-    """What the ledger at ``url`` holds of ``run_id``. Raises LedgerError where it cannot be read."""
+    """What the ledger at ``url`` holds of a run. Raises LedgerError where it cannot be read."""
 
     def __init__(self, url: str, run_id: str) -> None:
         self.run_id = run_id

@@ -61,13 +61,11 @@ def rank_correlation(first: Floats, second: Floats) -> float | None:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def population_stability(values: Floats) -> float | None:
+def population_stability(values: Floats) -> float:
     """The population stability index between the first half of ``values`` and the second, over
     tenths of the first: below 0.1 the same, above 0.25 another population."""
     first, last = np.array_split(values, 2)
     edges = np.unique(np.quantile(first, np.linspace(0, 1, _TENTHS + 1)[1:-1]))
-    if not len(edges):
-        return None
     shares = [
         np.bincount(np.searchsorted(edges, part), minlength=len(edges) + 1) / len(part)
         for part in (first, last)

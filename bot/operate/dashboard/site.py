@@ -51,7 +51,7 @@ class _Bad(PlainError):
     """A request that cannot be answered; the text says why."""
 
 
-def site(
+def application(
     books: Books, live: Live | None, *, token: str, port: int, names: tuple[str, ...] = ()
 ) -> App:
     """The dashboard of one run, behind its gate."""
@@ -68,7 +68,7 @@ def site(
         "gaps": routes.gaps,
         "log": routes.log,
     }
-    application = Starlette(
+    routed = Starlette(
         routes=[
             Route("/", routes.page),
             *(Route(f"/api/{name}", _json(asked)) for name, asked in paths.items()),
@@ -79,7 +79,7 @@ def site(
         ],
         exception_handlers={PlainError: _told},
     )
-    return Gate(application, token=token, port=port, names=names)
+    return Gate(routed, token=token, port=port, names=names)
 
 
 class _Routes:
