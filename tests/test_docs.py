@@ -21,6 +21,11 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 GUIDES = ("quickstart", "replay-and-inspect", "operations", "troubleshooting")
 SYMBOL = "linear:BTCUSDT"
+WITHOUT_MODELS = {
+    "BOT__MODELS__PREDICTOR__ENABLED": "false",
+    "BOT__MODELS__ANALYZER__ENABLED": "false",
+}
+"""torch takes two seconds to load, in each of these commands."""
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -44,7 +49,7 @@ def test_the_guides_commands_run_one_after_the_other(tmp_path):
             paths = [str(path) for each in words for path in tmp_path.glob("data/runs/*")
                      if each == "data/runs/*"]  # fmt: skip
             called = [paths[0] if each == "data/runs/*" else each for each in words]
-            result = bot(*called, cwd=tmp_path)
+            result = bot(*called, cwd=tmp_path, **WITHOUT_MODELS)
             assert result.returncode == 0, (guide, words, result.stderr)
     verbs = {words[0] for words in done}
     assert verbs >= {"init", "config", "doctor", "paper", "runs", "fills", "replay", "pnl"}
