@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from bot import cli_bench, cli_config, cli_data, cli_inspect, cli_record, show
-from bot.cli_options import Config, Db, Json, seconds, start_log
+from bot.cli_options import Config, Db, Json, Run, seconds, start_log
 from bot.core.errors import PlainError
 
 app = typer.Typer(
@@ -122,6 +122,34 @@ def dashboard(
     settings = settings_file.load(config, db=db)
     start_log(settings)
     asyncio.run(serve_dashboard.stored(settings, run, show.address))
+
+
+@app.command()
+def top(
+    run: Run = None,
+    url: Annotated[
+        str | None, typer.Option(help="The dashboard's address as `bot paper` printed it: more.")
+    ] = None,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 1.0,
+    config: Config = None,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Watch a run in the terminal until Ctrl-C; `--json` prints how it stands, once.
+
+    Examples: `bot top` · `bot top --url "http://127.0.0.1:8787/?token=..."` · `bot top --json`
+    """
+    from bot import config as settings_file
+    from bot import top as watching
+
+    if url is None:
+        ask = watching.by_ledger(settings_file.load(config, db=db).ledger.db, run)
+    else:
+        ask = watching.by_page(url)
+    if as_json:
+        show.as_json(ask())
+    else:
+        watching.watch(ask, every_s=every)
 
 
 @app.command()

@@ -28,7 +28,8 @@ MAY = {
 }
 """Beside itself. Only queries of the ledger may be read by operate."""
 RIM = {"app", "cli", "cli_bench", "cli_config", "cli_data", "cli_inspect", "cli_options",
-       "cli_record", "show", "serve_dashboard", "serve_venue"}  # fmt: skip
+       "cli_record", "show", "serve_dashboard", "serve_venue",
+       "top"}  # fmt: skip
 """What a person starts; nothing below imports it."""
 NOT_IN_CORE = {"time", "random", "asyncio", "threading", "secrets", "socket", "datetime"}
 HEAVY = {"torch", "pybit", "picows", "sqlalchemy", "aiohttp", "alembic"}

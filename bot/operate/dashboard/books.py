@@ -101,50 +101,7 @@ class Books:
 
     async def state(self) -> State:
         """How the run stands by its ledger alone."""
-        return await self._ask(("state",), 2 * KEPT_S, self._state)
-
-    def _state(self, connection: Connection) -> State:
-        run_id = self.run_id
-        row = queries.run(connection, run_id)
-        pnl = queries.pnl(connection, run=run_id)
-        by_symbol = {each["symbol"]: each for each in pnl}
-        equity = queries.equity(connection, run=run_id, limit=1)
-        orders = queries.orders(connection, run=run_id, limit=_MOST_ROWS)
-        gaps = queries.gaps(connection, run=run_id, limit=_MOST_ROWS)
-        symbols = list(row["config"].get("symbols", []))
-        models = list(row["models"])
-        ended_ts = row["ended_ts"]
-        return State(
-            run=run_id,
-            instance=row["instance"],
-            mode=row["mode"],
-            status=row["status"],
-            is_live=False,
-            ts=ended_ts or time.time_ns(),
-            started_ts=row["started_ts"],
-            trading="",
-            symbols=symbols,
-            models=models,
-            untrained=list(row["summary"].get("untrained", [])),
-            position=0,
-            facts=row["facts"],
-            committed_facts=row["facts"],
-            counts=queries.counts(connection, run=run_id),
-            money=_money(by_symbol["total"], equity),
-            holdings=[
-                _holding(each, by_symbol[each["symbol"]])
-                for each in queries.positions(connection, run=run_id)
-            ],
-            orders=[_open_order(each) for each in orders if each["status"] in _OPEN],
-            open_gaps=sorted({each["symbol"] for each in gaps if each["end_ts"] is None}),
-            expectations=[
-                _expectation(rows)
-                for symbol in symbols
-                for model in models
-                if (rows := series.newest_forecast(
-                    connection, run_id, symbol=symbol, model=model))
-            ],
-        )  # fmt: skip
+        return await self._ask(("state",), 2 * KEPT_S, lambda c: state_of(c, self.run_id))
 
     async def _rows(
         self, question: Callable[..., list[queries.Record]], symbol: str | None, limit: int
@@ -167,6 +124,51 @@ class Books:
                     self._kept.clear()
                 self._kept[key] = asyncio.get_running_loop().time(), answer
             return answer  # type: ignore[no-any-return]
+
+
+def state_of(connection: Connection, run: str | None) -> State:
+    """How a run, by default the latest, stands by its ledger alone."""
+    run_id = queries.run_of(connection, run)
+    row = queries.run(connection, run_id)
+    pnl = queries.pnl(connection, run=run_id)
+    by_symbol = {each["symbol"]: each for each in pnl}
+    equity = queries.equity(connection, run=run_id, limit=1)
+    orders = queries.orders(connection, run=run_id, limit=_MOST_ROWS)
+    gaps = queries.gaps(connection, run=run_id, limit=_MOST_ROWS)
+    symbols = list(row["config"].get("symbols", []))
+    models = list(row["models"])
+    ended_ts = row["ended_ts"]
+    return State(
+        run=run_id,
+        instance=row["instance"],
+        mode=row["mode"],
+        status=row["status"],
+        is_live=False,
+        ts=ended_ts or time.time_ns(),
+        started_ts=row["started_ts"],
+        trading="",
+        symbols=symbols,
+        models=models,
+        untrained=list(row["summary"].get("untrained", [])),
+        position=0,
+        facts=row["facts"],
+        committed_facts=row["facts"],
+        counts=queries.counts(connection, run=run_id),
+        money=_money(by_symbol["total"], equity),
+        holdings=[
+            _holding(each, by_symbol[each["symbol"]])
+            for each in queries.positions(connection, run=run_id)
+        ],
+        orders=[_open_order(each) for each in orders if each["status"] in _OPEN],
+        open_gaps=sorted({each["symbol"] for each in gaps if each["end_ts"] is None}),
+        expectations=[
+            _expectation(rows)
+            for symbol in symbols
+            for model in models
+            if (rows := series.newest_forecast(
+                connection, run_id, symbol=symbol, model=model))
+        ],
+    )  # fmt: skip
 
 
 def _minutes(interval: str) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import shutil
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -88,13 +89,14 @@ async def page(folder: Path):
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        port = await _port(folder / "DevToolsActivePort")
+        port = await asyncio.to_thread(_port, folder / "DevToolsActivePort")
         async with aiohttp.ClientSession() as session:
             async with session.get(f"http://127.0.0.1:{port}/json") as answer:
                 (target,) = [each for each in await answer.json() if each["type"] == "page"]
-            async with session.ws_connect(
-                target["webSocketDebuggerUrl"], max_msg_size=0
-            ) as socket, asyncio.TaskGroup() as group:
+            async with (
+                session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as socket,
+                asyncio.TaskGroup() as group,
+            ):
                 made = Page(socket)
                 reading = group.create_task(made.read())
                 yield made
@@ -104,9 +106,9 @@ async def page(folder: Path):
         await process.wait()
 
 
-async def _port(file: Path) -> int:
+def _port(file: Path) -> int:
     for _ in range(300):
         if file.exists() and (text := file.read_text()):
             return int(text.splitlines()[0])
-        await asyncio.sleep(0.1)
+        time.sleep(0.1)
     raise AssertionError("chromium did not start")

@@ -32,7 +32,9 @@ async def in_thread(work, *args):
     return await asyncio.to_thread(work, *args)
 
 
-async def test_a_live_runs_page_shows_the_ledgers_numbers_takes_commands_and_has_no_errors(tmp_path):
+async def test_a_live_runs_page_shows_the_ledgers_numbers_takes_commands_and_has_no_errors(
+    tmp_path,
+):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "config.yaml").write_text(TRADING)
@@ -49,7 +51,7 @@ async def test_a_live_runs_page_shows_the_ledgers_numbers_takes_commands_and_has
             await click(view, "cancel_all")
             await settled(view, bot)
             await numbers_are_the_ledgers(view, bot)
-            for theme in ("light", "dark"):
+            for theme in ("dark", "light"):
                 await view.run("document.getElementById('theme').click()")
                 assert await view.run("document.documentElement.dataset.theme") == theme
             await fits_a_phone(view)
@@ -101,7 +103,9 @@ async def numbers_are_the_ledgers(view, bot: Bot) -> None:
     positions = await in_thread(lambda: reading.read(db, queries.positions))
     total = (await in_thread(lambda: reading.read(db, queries.pnl)))[-1]
     await view.until(f"document.getElementById('fills-count').dataset.exact === '{len(fills)}'")
-    await view.until(f"document.querySelector('#fills td').textContent === '{fills[-1]['fill_id']}'")
+    await view.until(
+        f"document.querySelector('#fills td').textContent === '{fills[-1]['fill_id']}'"
+    )
     rows = await view.run(CELLS.format(table="fills"))
     assert [(int(row[0]), row[2], row[4], row[5], row[6], row[7]) for row in rows] == [
         (f["fill_id"], f["side"], f["qty"], f["price"], f["fee"], f["realized_pnl"])
@@ -109,7 +113,8 @@ async def numbers_are_the_ledgers(view, bot: Bot) -> None:
     ]
     held = await view.run(CELLS.format(table="positions"))
     assert [(row[1], row[2], row[5], row[6]) for row in held] == [
-        (p["position"], p["average_entry"] or "–", p["realized_pnl"], p["fees"]) for p in positions
+        (p["position"], p["average_entry"] or "\N{EN DASH}", p["realized_pnl"], p["fees"])
+        for p in positions
     ]
     assert await view.run(EXACT.format(id="net_pnl")) == total["net_pnl"]
 

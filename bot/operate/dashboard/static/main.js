@@ -175,10 +175,12 @@ async function command(name) {
   put("confirm-title", title);
   put("confirm-text", text);
   put("confirm-yes", name === "cancel_all" ? "Cancel all" : name[0].toUpperCase() + name.slice(1));
-  dialog.returnValue = "no";
   dialog.showModal();
-  await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
-  if (dialog.returnValue !== "yes") return;
+  const chosen = await new Promise((done) => {
+    dialog.querySelector("form").onsubmit = (event) => done(event.submitter.value);
+    dialog.oncancel = () => done("no");
+  });
+  if (chosen !== "yes") return;
   const answer = await fetch("/api/command", { method: "POST", credentials: "same-origin", body: JSON.stringify({ name }),
     headers: { "content-type": "application/json", "x-kvtrader": "1" } });
   toast(answer.ok ? `${name.replace("_", " ")}: in the run's queue` : (await answer.json()).error);
