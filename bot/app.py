@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,18 @@ import structlog
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bot import __version__, build, feeds, local_venue
+from bot import __version__, build, feeds, local_venue, operations
 from bot.begin import Begun, RunError, begin, record_of
 from bot.config import Settings
 from bot.core.events import ClockOffset, Command, Event, Input
 from bot.inbox import Inbox
+from bot.ledger.database import redacted
 from bot.ledger.journal import JournalWriter
 from bot.ledger.runs import finish_run, start_run
 from bot.ledger.schema import open_ledger
 from bot.live import Live, Repairs
 from bot.local_venue import LocalVenue, Urls
+from bot.observe import Observer
 from bot.run import WARMUP, money
 from bot.venue.address import rest_url
 from bot.venue.rest import Rest
@@ -31,7 +34,7 @@ from bot.venue.stream import MarketStream
 
 log = structlog.get_logger()
 
-CLEAN_ENDS = ("user", "time")
+CLEAN_ENDS = ("user", "time", operations.MQTT)
 
 
 class PaperOptions(Struct, frozen=True):
@@ -54,14 +57,19 @@ class _Paper(Struct):
     models: dict[str, Any]
     streams: list[MarketStream]
     venue: LocalVenue | None
+    announce: Callable[[str], None]
 
     @property
     def folder(self) -> Path:
         return self.settings.journal.folder / self.begun.id
 
 
-async def paper(settings: Settings, options: PaperOptions) -> dict[str, Any]:
+async def paper(
+    settings: Settings, options: PaperOptions, announce: Callable[[str], None]
+) -> dict[str, Any]:
     """Trade on paper until the time is up, Ctrl-C or SIGTERM; returns the summary.
+
+    ``announce`` is told the dashboard's address, its token in it.
 
     Raises RunError, StrategyError, VenueUnreachable, LedgerError, CheckpointError, ...: each is
     one line for the user.
@@ -91,6 +99,7 @@ async def paper(settings: Settings, options: PaperOptions) -> dict[str, Any]:
                 settings.symbols, feeds.usual_topics(settings.feed), settings.feed, urls.ws, inbox
             ),
             venue,
+            announce,
         )
         return await _serve(made)
 
@@ -103,10 +112,18 @@ async def _serve(made: _Paper) -> dict[str, Any]:
         await _record_start(made)
     live = Live(run, made.inbox, journal, writer, made.rest)
     run.watchers.append(Repairs(run.codec.book_topic, made.streams))
+    observer = _observer(made)
+    run.watchers.append(observer)
     log.info("paper run", venue=made.options.venue, symbols=list(made.settings.symbols))
-    async with _inference(made, live), _signals(live):
-        await _unwrapped(live.serve(_feeds(made, live)))
-    summary = _summary(made, live, time.monotonic() - started)
+    parts = operations.Beside(made.settings, made.ledger, made.inbox, made.rest, made.begun, live)
+    async with (
+        _inference(made, live, observer),
+        operations.beside_run(parts) as beside,
+        _signals(live),
+    ):
+        watching = _watching(made, live, observer)
+        await _unwrapped(live.serve([*_feeds(made, live), *watching, *beside.feeds()]))
+    summary = _summary(made, live, time.monotonic() - started) | _load(observer)
     await finish_run(
         made.ledger,
         made.begun.id,
@@ -171,6 +188,31 @@ def _feeds(made: _Paper, live: Live) -> list[Coroutine[Any, Any, None]]:
     return served
 
 
+def _observer(made: _Paper) -> Observer:
+    return Observer(
+        made.begun.run,
+        made.inbox,
+        made.begun.writer,
+        made.streams,
+        symbols=made.settings.symbols,
+        instance=made.settings.instance,
+        started_ts=made.inbox.now(),
+        models=tuple(model.card.name for model in made.models.values()),
+    )
+
+
+def _watching(made: _Paper, live: Live, observer: Observer) -> list[Coroutine[Any, Any, None]]:
+    settings = made.settings
+    if not (settings.dashboard.enabled or settings.metrics.enabled):
+        return [observer.watch()]
+    from bot import serve_dashboard  # noqa: PLC0415 - a web server, which runs without one save
+
+    served = serve_dashboard.beside(
+        settings, made.begun.id, observer, made.inbox, live, made.announce
+    )
+    return [observer.watch(), *served]
+
+
 async def _stop_after(live: Live, seconds: float) -> None:
     await asyncio.sleep(seconds)
     live.stop("time", f"{seconds:g} s are over")
@@ -229,14 +271,14 @@ def _models(settings: Settings) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _inference(made: _Paper, live: Live) -> AsyncIterator[None]:
+async def _inference(made: _Paper, live: Live, observer: Observer) -> AsyncIterator[None]:
     """The inference thread, fed by the run and feeding its queue."""
     if not made.models:
         yield
         return
     from bot import inference  # noqa: PLC0415 - as above
 
-    worker, _ = inference.worker(
+    worker, caches = inference.worker(
         made.settings,
         made.models,
         publish=live.publish,
@@ -249,6 +291,7 @@ async def _inference(made: _Paper, live: Live) -> AsyncIterator[None]:
         worker.offer(event, position)
 
     made.begun.run.watchers.append(offer)
+    observer.inference = lambda: inference.state_of(worker, caches)
     worker.start()
     try:
         yield
@@ -270,6 +313,17 @@ async def _open_market(settings: Settings, rest: Rest, inbox: Inbox) -> None:
         inbox.put(item)
     inbox.put(Command(inbox.now(), "resume", WARMUP))
     log.info("market opened", instruments=len(instruments), clock_offset_ms=offset_ns / 1e6)
+
+
+def _load(observer: Observer) -> dict[str, Any]:
+    """What the run cost this process, and how late its loop was."""
+    times = os.times()
+    lag = observer.loop_lag
+    return {
+        "cpu_s": round(times.user + times.system, 2),
+        "loop_lag_p50_ms": lag.quantile(0.5) / 1e6,
+        "loop_lag_p99_ms": lag.quantile(0.99) / 1e6,
+    }
 
 
 def _summary(made: _Paper, live: Live, wall_s: float) -> dict[str, Any]:
@@ -299,5 +353,5 @@ def _summary(made: _Paper, live: Live, wall_s: float) -> dict[str, Any]:
         "facts": counts["facts"],
         "digest": made.begun.writer.hexdigest(),
         "journal": str(made.folder),
-        "db": made.settings.ledger.db,
+        "db": redacted(made.settings.ledger.db),
     }

@@ -15,6 +15,7 @@ from bot.config import Settings
 from bot.core.errors import PlainError
 from bot.inbox import Inbox
 from bot.ledger.journal import JournalError, JournalReader, is_written, read_header
+from bot.ledger.rows import RECORDED_LIVE
 from bot.ledger.runs import finish_run, last_unfinished_run
 from bot.ledger.writer import LedgerWriter
 from bot.operate.log import bind_run
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 
 DECISIVE = ("symbols", "feed", "account", "exchange", "risk", "strategies")
 """The settings that change what is decided: a run is continued with the same."""
+
+_UNDECIDING = {"ledger", "mqtt", "notify", "schedule", "dashboard", "metrics"}
 
 
 class RunError(PlainError):
@@ -68,7 +71,7 @@ async def begin(settings: Settings, ledger: AsyncEngine, inbox: Inbox, *, is_new
         await finish_run(ledger, begun.id, ended_ts=inbox.now())
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     bind_run(run_id)
-    writer = LedgerWriter(ledger, run_id)
+    writer = LedgerWriter(ledger, run_id, recorded=RECORDED_LIVE)
     run = Run(build.engine(settings), writer, warn=log.warning)
     return Begun(run, writer, is_continued=False)
 
@@ -93,7 +96,7 @@ def _stepped_again(
             f"run {row['id']} is unfinished and was made with other settings "
             f"({', '.join(changed)}): restore them, or start a new run with --new"
         )
-    writer = LedgerWriter(ledger, row["id"])
+    writer = LedgerWriter(ledger, row["id"], recorded=RECORDED_LIVE)
     run = Run(build.engine(settings), writer, warn=log.warning)
     last_ts = 0
     for item in reader:
@@ -107,5 +110,5 @@ def _stepped_again(
 
 
 def record_of(settings: Settings) -> dict[str, Any]:
-    """The settings without addresses, which may hold passwords."""
-    return settings.model_dump(mode="json", exclude={"ledger"})
+    """The settings without those that decide nothing and have addresses or secrets in them."""
+    return settings.model_dump(mode="json", exclude=_UNDECIDING)

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from bot import cli_bench, cli_data, cli_inspect, cli_record, show
-from bot.cli_options import Config, Db, Json, seconds
+from bot import cli_bench, cli_config, cli_data, cli_inspect, cli_record, show
+from bot.cli_options import Config, Db, Json, Run, seconds, start_log
 from bot.core.errors import PlainError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ cli_data.register(app)
 cli_record.register(app)
 app.add_typer(cli_inspect.database, name="db")
 app.add_typer(cli_bench.bench, name="bench")
+app.add_typer(cli_config.settings, name="config")
 
 
 def main() -> None:
@@ -89,18 +90,66 @@ def paper(
     """
     from bot import app as running
     from bot import config as settings_file
-    from bot.operate import log
 
     settings = settings_file.load(config, db=db)
-    log.configure(settings.log.format, settings.log.level)
+    start_log(settings)
     options = running.PaperOptions(venue, seconds(for_), new)
-    summary = asyncio.run(running.paper(settings, options))
+    summary = asyncio.run(running.paper(settings, options, show.address))
     if as_json:
         show.as_json(summary)
     else:
         show.as_summary(f"paper run {summary['run']}", cli_inspect.run_lines(summary))
     if not summary["clean"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def dashboard(
+    run: Annotated[str | None, typer.Argument(help="The run (default: the latest).")] = None,
+    config: Config = None,
+    db: Db = None,
+) -> None:
+    """Show a run that is in the ledger in the browser, until Ctrl-C.
+
+    A run under way shows more on the page that it serves itself; its address is printed when it
+    starts.
+
+    Examples: `bot dashboard` · `bot dashboard 20261124-101500-3f2a --db postgresql://bot@db/bot`
+    """
+    from bot import config as settings_file
+    from bot import serve_dashboard
+
+    settings = settings_file.load(config, db=db)
+    start_log(settings)
+    asyncio.run(serve_dashboard.stored(settings, run, show.address))
+
+
+@app.command()
+def top(
+    run: Run = None,
+    url: Annotated[
+        str | None, typer.Option(help="The dashboard's address as `bot paper` printed it: more.")
+    ] = None,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 1.0,
+    config: Config = None,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Watch a run in the terminal until Ctrl-C; `--json` prints how it stands, once.
+
+    Examples: `bot top` · `bot top --url "http://127.0.0.1:8787/?token=..."` · `bot top --json`
+    """
+    from bot import config as settings_file
+    from bot import top as watching
+
+    if url is None:
+        ask = watching.by_ledger(settings_file.load(config, db=db).ledger.db, run)
+    else:
+        ask = watching.by_page(url)
+    if as_json:
+        show.as_json(ask())
+    else:
+        watching.watch(ask, every_s=every)
 
 
 @app.command()
@@ -136,10 +185,9 @@ def replay(
     """
     from bot import config as settings_file
     from bot import replay as replaying
-    from bot.operate import log
 
     defaults = settings_file.load(config, db=db)
-    log.configure(defaults.log.format, defaults.log.level)
+    start_log(defaults)
     archive = cli_data.archive_options(delay_ms, build_candles, symbol, repair=repair)
     options = replaying.ReplayOptions(
         predictions, verify, bbo, defaults.ledger.db, tuple(also or ()), archive

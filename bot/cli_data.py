@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import typer
 
 from bot import show
-from bot.cli_options import Config, Json
+from bot.cli_options import Config, Json, start_log
 
 Also: TypeAlias = Annotated[
     list[Path] | None,
@@ -179,12 +179,11 @@ def _files(kind: Any, words: tuple[Any, ...], config: Path | None, *, as_json: b
 def _options(words: tuple[Any, ...], config: Path | None) -> tuple[Any, Any]:
     from bot import config as settings_file
     from bot.download import DownloadOptions
-    from bot.operate import log
     from bot.venue.answers import interval_ns
 
     symbols, start, end, interval, store, venue, url = words
     settings = settings_file.load(config)
-    log.configure(settings.log.format, settings.log.level)
+    start_log(settings)
     span = time_ns(start), time_ns(end)
     if span[0] > span[1]:
         raise typer.BadParameter(f"--from {start} lies behind --to {end}")

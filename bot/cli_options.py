@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
+
+if TYPE_CHECKING:
+    from bot.config import Settings
 
 DEFAULT_DB = "sqlite:///data/kvtrader.db"
 """Under the working directory; the same for every verb, and for the settings."""
@@ -36,3 +39,11 @@ def seconds(text: str | None) -> float | None:
     if match is None:
         raise typer.BadParameter(f"{text!r} is no time: write 90s, 10m, 2h or 7d")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+
+
+def start_log(settings: Settings) -> None:
+    """Log as the settings say, without their secrets. Raises ConfigError."""
+    from bot import secret_values
+    from bot.operate import log
+
+    log.configure(settings.log.format, settings.log.level, secret_values.known(settings))

@@ -10,7 +10,7 @@ import typer
 
 from bot import show
 from bot.cli_data import Symbols, Venue
-from bot.cli_options import Config, Db, Json, seconds
+from bot.cli_options import Config, Db, Json, seconds, start_log
 
 
 def register(app: typer.Typer) -> None:
@@ -78,11 +78,10 @@ def _recorded(
     from bot import config as settings_file
     from bot import feeds
     from bot import record as recording
-    from bot.operate import log
     from bot.venue.topics import plan
 
     settings = settings_file.load(config)
-    log.configure(settings.log.format, settings.log.level)
+    start_log(settings)
     symbols = tuple(chosen[0] or settings.symbols)
     topics = tuple(chosen[1] or feeds.usual_topics(settings.feed))
     try:
@@ -105,10 +104,9 @@ def doctor(
     """
     from bot import config as settings_file
     from bot import doctor as checking
-    from bot.operate import log
 
     settings = settings_file.load(config, db=db)
-    log.configure(settings.log.format, settings.log.level)
+    start_log(settings)
 
     async def examined() -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []

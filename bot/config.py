@@ -6,12 +6,14 @@ An unknown key is an error. Every key is explained in the shipped ``config.yaml`
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,7 +21,18 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from bot.core.errors import PlainError
+from bot.config_errors import (
+    ConfigError,
+    one_line,
+    problem,
+    secret_in_file,
+    unknown_key,
+    unknown_variable,
+)
+from bot.config_operate import Dashboard, Metrics, Mqtt, Notify, Schedule, Section
+from bot.secret_files import with_password
+
+__all__ = ["ConfigError", "Settings", "load", "parse", "read", "recorded", "write_default"]
 
 ENVIRONMENT = "BOT__"
 """The variables that are read start with this."""
@@ -55,14 +68,6 @@ NotNegative = Annotated[Decimal, Field(ge=0, le=10**12)]
 Rate = Annotated[Decimal, Field(gt=-1, lt=1, decimal_places=_DECIMALS)]
 LatencyMs = Annotated[float, Field(ge=0, le=60_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-
-
-class ConfigError(PlainError):
-    """The configuration cannot be used; the text says which key, its value, what is allowed."""
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Feed(Section):
@@ -150,7 +155,7 @@ class StrategyUse(Section):
     use: str = Field(pattern=r"^[A-Za-z_][\w.]*\.[A-Za-z_]\w*$")
     name: str | None = None
     symbols: Symbols = ()
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default_factory=dict)
 
 
 STRATEGIES = (
@@ -178,6 +183,7 @@ STRATEGIES = (
 
 class Ledger(Section):
     db: str = "sqlite:///data/kvtrader.db"
+    password_file: Path | None = None
 
 
 class Journal(Section):
@@ -198,6 +204,7 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         allow_inf_nan=False,
+        hide_input_in_errors=True,
         env_prefix=ENVIRONMENT,
         env_nested_delimiter="__",
         nested_model_default_partial_update=True,
@@ -215,7 +222,12 @@ class Settings(BaseSettings):
     strategies: tuple[StrategyUse, ...] = STRATEGIES
     ledger: Ledger = Ledger()
     journal: Journal = Journal()
+    mqtt: Mqtt = Mqtt()
+    notify: Notify = Notify()
+    schedule: Schedule = Schedule()
     log: Log = Log()
+    dashboard: Dashboard = Dashboard()
+    metrics: Metrics = Metrics()
 
     @classmethod
     def settings_customise_sources(
@@ -271,27 +283,44 @@ def load(path: Path | None = None, *, db: str | None = None) -> Settings:
 
     Raises ConfigError.
     """
-    if path is None:
-        local = Path("config.yaml")
-        path = local if local.exists() else default_config_path()
+    path = path or config_path()
     variables = sorted(name for name in os.environ if name.startswith(ENVIRONMENT))
     unknown = [name for name in variables if name.split("__")[1].lower() not in KEYS]
     if unknown:
-        raise ConfigError(f"unknown variable {', '.join(unknown)}: known are {_variables()}")
-    source = ", ".join([str(path), *variables])
-    settings = parse(_read(path), source)
-    if db is None:
+        raise ConfigError(unknown[0], [unknown_variable(name, VARIABLES) for name in unknown])
+    raw = read(path)
+    misplaced = [secret_in_file(key) for key in SECRET_KEYS if _value_at(raw, key)]
+    if misplaced:
+        raise ConfigError(str(path), misplaced)
+    settings = parse(raw, ", ".join([str(path), *variables]))
+    if db is not None:
+        return settings.model_copy(update={"ledger": Ledger(db=db)})
+    path = settings.ledger.password_file
+    if path is None:
         return settings
-    return settings.model_copy(update={"ledger": Ledger(db=db)})
+    db = with_password(settings.ledger.db, path)
+    return settings.model_copy(update={"ledger": Ledger(db=db, password_file=path)})
 
 
-def _read(path: Path) -> dict[str, Any]:
+def config_path() -> Path:
+    """./config.yaml, else the shipped file."""
+    local = Path("config.yaml")
+    return local if local.exists() else default_config_path()
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The keys and values of a file, as they stand there. Raises ConfigError."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {_one_line(error)}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not valid YAML: {one_line(error)}") from error
+    except yaml.YAMLError as error:  # its own text quotes the line, which may hold a password
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        what = getattr(error, "problem", None) or type(error).__name__
+        raise ConfigError(f"{path}: not valid YAML{where}: {what}") from None
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -312,30 +341,39 @@ def recorded(raw: dict[str, Any], source: str) -> Settings:
 def _parsed(kind: type[Settings], raw: dict[str, Any], source: str) -> Settings:
     unknown = [key for key in raw if key not in KEYS]
     if unknown:
-        raise ConfigError(f"{source}: {'; '.join(_unknown(str(key)) for key in unknown)}")
+        raise ConfigError(source, [unknown_key(str(key), ALL_KEYS) for key in unknown])
     try:
         return kind(**raw)
     except ValidationError as error:
-        problems = "; ".join(_problem(item) for item in error.errors())
-        raise ConfigError(f"{source}: {problems}") from error
+        problems = [problem(item, ALL_KEYS, HIDDEN_KEYS) for item in error.errors()]
+        raise ConfigError(source, problems) from error
     except SettingsError as error:  # a variable that should hold JSON does not
-        raise ConfigError(f"{source}: {_one_line(error)}: lists and sections are JSON") from error
+        text = f"{source}: {one_line(error)}: lists and sections are JSON"
+        raise ConfigError(text) from None
 
 
-def _problem(item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        return _unknown(key)
-    return f"{key} = {item['input']!r}: {item['msg']}"
+# --- every key ----------------------------------------------------------------------------------
 
 
-def _unknown(key: str) -> str:
-    return f"unknown key {key!r} (see `bot init` for a commented file with every key)"
+def fields_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every key below a section, dotted, sections themselves included, in order."""
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}", field
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from fields_of(field.annotation, f"{prefix}{name}.")
 
 
-def _variables() -> str:
-    return ", ".join(f"{ENVIRONMENT}{key.upper()}" for key in KEYS)
+def _value_at(raw: Any, key: str) -> Any:
+    for part in key.split("."):
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    return raw
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+ALL_KEYS = tuple(key for key, _ in fields_of(Settings))
+SECRET_KEYS = tuple(key for key, field in fields_of(Settings) if "SecretStr" in str(field))
+"""Values of these are never shown, and are not read from config.yaml."""
+HIDDEN_KEYS = frozenset(
+    (*SECRET_KEYS, *(key.partition(".")[0] for key in SECRET_KEYS), "ledger", "ledger.db")
+)
+"""Values of these are not shown in errors: they are secrets, or may hold one."""
+VARIABLES = tuple(f"{ENVIRONMENT}{key.upper()}" for key in KEYS)

@@ -28,9 +28,9 @@ OFFSET_MAX_MS = 1_000.0
 """Bybit takes a request stamped at most a second ahead of its clock (retCode 10002)."""
 LEAST_FREE_MB = 1_024
 PYTHON_LEAST = (3, 11)
-NEEDED = ("aiohttp", "aiosqlite", "alembic", "asyncpg", "msgspec", "numpy", "picows", "pybit",
-          "pydantic-settings", "rich", "safetensors", "sqlalchemy", "structlog", "torch", "typer",
-          "zstandard")  # fmt: skip
+NEEDED = ("aiohttp", "aiomqtt", "aiosqlite", "alembic", "apscheduler", "asyncpg", "msgspec",
+          "numpy", "picows", "pybit", "pydantic-settings", "rich", "safetensors", "sqlalchemy",
+          "structlog", "torch", "typer", "zstandard")  # fmt: skip
 
 Answer: TypeAlias = str
 """What is well, in one line; what is not well is a PlainError."""

@@ -26,6 +26,7 @@ from bot.model import (
     predictor_config,
     seeded,
 )
+from bot.operate import state
 
 _MIB = 1 << 20
 
@@ -155,3 +156,33 @@ def worker(
         threads=settings.models.threads,
     )
     return thread, caches
+
+
+def state_of(worker: Worker, caches: KVCacheManager) -> state.Inference:
+    """How the models' thread and their cache stand, from any thread."""
+    counters, held = worker.counters(), caches.metrics()
+    latency = state.Latency(
+        counters.latency_p50_ns,
+        counters.latency_p99_ns,
+        counters.predictions,
+        counters.latency_buckets,
+    )
+    cache = state.Cache(
+        held.budget_bytes,
+        held.used_bytes,
+        held.used_blocks,
+        held.sequences,
+        held.hits,
+        held.misses,
+        held.evictions,
+        held.refusals,
+    )
+    return state.Inference(
+        counters.tokens,
+        counters.predictions,
+        counters.inbox,
+        counters.overflows,
+        counters.lost_events,
+        latency,
+        cache,
+    )

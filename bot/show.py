@@ -90,6 +90,13 @@ def error(text: str) -> None:
     Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escaped(text)}")
 
 
+def address(url: str) -> None:
+    """Print where the dashboard is, in one line on stderr that can be clicked. It may hold the
+    token, so it goes past the log."""
+    sys.stderr.write(f"dashboard: {url}\n")
+    sys.stderr.flush()
+
+
 def counted(inputs: Iterable[Input]) -> Iterable[Input]:
     """Pass inputs on, with their count on stderr while it is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

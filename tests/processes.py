@@ -34,7 +34,8 @@ finally:
 
 def environment(**more: str) -> dict[str, str]:
     kept = {key: text for key, text in os.environ.items() if not key.startswith("BOT__")}
-    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **more}
+    quiet = {"BOT__DASHBOARD__ENABLED": "false"}  # a web server takes half a second to import
+    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **quiet, **more}
 
 
 def bot(
@@ -68,11 +69,13 @@ def told(result: subprocess.CompletedProcess[str]) -> Any:
 class Bot:
     """A ``bot paper --venue local`` under way in ``folder``, whose config.yaml it reads."""
 
+    VERB: tuple[str, ...] = ("paper", "--venue", "local", "--json")
+
     def __init__(self, folder: Path, *arguments: str, **more: str) -> None:
         self.folder = folder
         self.port = free_port()
         self._errors = (folder / f"stderr-{self.port}.txt").open("w+")
-        command = [sys.executable, "-m", "bot", "paper", "--venue", "local", "--json", *arguments]
+        command = [sys.executable, "-m", "bot", *self.VERB, *arguments]
         self._process = subprocess.Popen(
             command, cwd=folder, stdout=subprocess.PIPE, stderr=self._errors, text=True,
             env=environment(BOT__LOCAL_VENUE__PORT=str(self.port), **more), start_new_session=True,
@@ -124,6 +127,10 @@ class Bot:
         return [
             int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         ]
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def kill(self) -> None:
         self._process.kill()

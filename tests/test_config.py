@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from bot.config import ConfigError, Settings, load, recorded, write_default
 def alone(tmp_path, monkeypatch):
     """A working directory of its own."""
     monkeypatch.chdir(tmp_path)
+
+
+SECRET = "hunter22"
 
 
 def read(text: str) -> Settings:
@@ -64,6 +68,16 @@ def test_a_database_that_is_named_wins_over_both(monkeypatch):
     assert load(db="sqlite:///this.db").ledger.db == "sqlite:///this.db"
 
 
+def test_the_ledgers_password_can_come_from_a_file():
+    Path("secret").write_text("a/b c\n")
+    settings = read("ledger: {db: postgresql://me@host:5/db, password_file: secret}")
+    assert settings.ledger.db == "postgresql://me:a%2Fb%20c@host:5/db"
+    assert load(db="sqlite:///x.db").ledger.db == "sqlite:///x.db"
+    for text in ("ledger: {password_file: secret}", "ledger: {db: 'p://me@h/d', password_file: x}"):
+        with pytest.raises(ConfigError, match=r"ledger\.password_file"):
+            read(text)
+
+
 def test_settings_cannot_be_changed():
     settings = Settings()
     with pytest.raises(ValidationError):
@@ -74,7 +88,12 @@ def test_settings_cannot_be_changed():
     ("text", "says"),
     [
         ("feeed: {}", "unknown key 'feeed'"),
-        ("feed: {depht: 50}", "unknown key 'feed.depht'"),
+        ("feed: {depht: 50}", "unknown key 'feed.depht'.*did you mean 'feed.depth'"),
+        ("riks: {}", "did you mean 'risk'"),
+        ("log: {level: wran}", "log.level = 'wran': Input should be .*did you mean 'warning'"),
+        ("schedule: {backup: {when: sometimes}}", "schedule.backup.when = 'sometimes'"),
+        ("mqtt: {password: hunter22}", "mqtt.password.*BOT__MQTT__PASSWORD.*mqtt.password_file"),
+        ("notify: {urls: ['json://x']}", "notify.urls.*BOT__NOTIFY__URLS.*notify.urls_file"),
         ("feed: {depht: 50}\nlog: {colour: red}", "'feed.depht'.*'log.colour'"),
         ("1: 2", "unknown key '1'"),
         ("on: 2", "unknown key 'True'"),
@@ -119,6 +138,7 @@ def test_what_cannot_be_used_is_one_line_with_key_value_and_file(text, says):
         ("BOT__FEEED__DEPTH", "1", "unknown variable BOT__FEEED__DEPTH: known are BOT__INSTANCE"),
         ("BOT__SYMBOLS", "linear:BTCUSDT", "lists and sections are JSON"),
         ("BOT__FEED", '{"depth":', "lists and sections are JSON"),
+        ("BOT__RIKS__MAX_DAILY_LOSS", "5", "did you mean 'BOT__RISK__MAX_DAILY_LOSS'"),
         ("BOT__FEED__DEPTH", "51", "BOT__FEED__DEPTH: feed.depth = 51"),
     ],
 )
@@ -154,9 +174,35 @@ def test_a_record_of_settings_comes_back_the_same_through_json_whatever_the_envi
         recorded({**record, "later": 1}, "x")
 
 
-def test_a_record_holds_no_address():
-    text = json.dumps(record_of(load(db="postgresql://me:secret@host/db")))
-    assert "secret" not in text
+def test_a_record_holds_no_address_and_no_secret(monkeypatch):
+    monkeypatch.setenv("BOT__MQTT__PASSWORD", "secret")
+    monkeypatch.setenv("BOT__NOTIFY__URLS", '["json://secret"]')
+    settings = load(db="postgresql://me:secret@host/db")
+    assert "secret" not in json.dumps(record_of(settings))
+    assert recorded(record_of(settings), "x").risk == settings.risk
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("BOT__MQTT", '"hunter22"'),
+        ("BOT__MQTT", '{"password": ["hunter22"]}'),
+        ("BOT__NOTIFY__URLS", "json://user:hunter22@host"),
+        ("BOT__NOTIFY__URLS", '[["hunter22"]]'),
+        ("BOT__LEDGER", '["postgresql://me:hunter22@host/db"]'),
+    ],
+)
+def test_an_error_shows_no_secret_nor_does_its_traceback(monkeypatch, name, text):
+    monkeypatch.setenv(name, text)
+    with pytest.raises(ConfigError) as caught:
+        load()
+    assert "hunter22" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_broken_line_of_the_file_is_named_and_not_quoted():
+    with pytest.raises(ConfigError, match="not valid YAML in line 3") as caught:
+        read(f"ledger:\n  db: [postgresql://me:{SECRET}@host/db\n")
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 def test_every_number_that_is_allowed_is_one_that_core_takes():

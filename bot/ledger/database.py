@@ -5,18 +5,21 @@ Quick to import: no Alembic, no asyncio, no driver.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from bot.core.errors import PlainError
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002", "0006")
 """Every schema this program knows, oldest first; the last is the one it uses."""
+_SECRET_QUERIES: Final = ("password", "passfile", "sslpassword")
 _VERSION_TABLE: Final = "alembic_version"
 BUSY_MS: Final = 10_000
 
@@ -51,6 +54,27 @@ def shown(url: URL) -> str:
     if url.get_backend_name() == "sqlite":
         return url.database or "the database in memory"
     return f"{url.host or url.query.get('host', 'localhost')}/{url.database}"
+
+
+def secrets_of_url(text_url: str) -> list[str]:
+    """The passwords in what users write as a URL, as written and as meant."""
+    try:
+        url = make_url(text_url)
+    except (ArgumentError, ValueError):
+        return re.findall(r"://[^:/@]*:(.+)@", text_url)
+    values = [url.password, *(url.query.get(key) for key in _SECRET_QUERIES)]
+    texts = [value for value in values if isinstance(value, str)]
+    return [*texts, *(quote(text, safe="") for text in texts)]
+
+
+def redacted(text_url: str) -> str:
+    """What users write as a URL, without its passwords."""
+    try:
+        url = make_url(text_url)
+    except (ArgumentError, ValueError):
+        return "(not a database URL)"
+    query = {key: "***" if key in _SECRET_QUERIES else url.query[key] for key in url.query}
+    return url.set(query=query).render_as_string(hide_password=True)
 
 
 def is_file(url: URL) -> bool:

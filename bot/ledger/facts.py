@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, Table, func, select
 
-from bot.core.events import Fact
+from bot.core.events import Fact, Fill
 from bot.ledger.digest import FactDigest
 from bot.ledger.rows import TABLE_OF, fact_of
 
@@ -40,6 +40,21 @@ def read_facts(connection: Connection, run_id: str, first: int = 0) -> Iterator[
                 for row in connection.execute(window).mappings()
             )
         yield from sorted(found, key=lambda each: each.n)
+
+
+def fills_from(connection: Connection, run_id: str, first: int, limit: int) -> list[StoredFact]:
+    """The next ``limit`` fills of a run, from fact number ``first`` on, in order."""
+    fills = TABLE_OF[Fill]
+    statement = (
+        select(fills)
+        .where(fills.c.run_id == run_id, fills.c.n >= first)
+        .order_by(fills.c.n)
+        .limit(limit)
+    )
+    return [
+        StoredFact(row["n"], row["position"], fact_of(fills, dict(row)))
+        for row in connection.execute(statement).mappings()
+    ]
 
 
 def digest_of(connection: Connection, run_id: str, facts: int | None = None) -> FactDigest:

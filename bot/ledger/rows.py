@@ -18,6 +18,7 @@ from bot.core.events import (
     Amend,
     Cancel,
     Cancelled,
+    Candle,
     Command,
     Fact,
     FeedDown,
@@ -39,6 +40,9 @@ Row: TypeAlias = tuple[Any, ...]
 Recorded: TypeAlias = Prediction | FeedDown | FeedUp | Command | Instrument
 """Events that have rows of their own; facts apart, every other event is in the journal alone."""
 RECORDED: Final = frozenset((Prediction, FeedDown, FeedUp, Command, Instrument))
+
+RECORDED_LIVE: Final = RECORDED | {Candle}
+"""Of a live run also the closed bars: no file beside it has them."""
 
 TABLE_OF: Final[Mapping[type[Any], Table]] = {
     Signal: tables.signals,
@@ -94,6 +98,7 @@ COMMAND_COLUMNS: Final = tuple(column.name for column in tables.commands.columns
 INSTRUMENT_COLUMNS: Final = tuple(column.name for column in tables.instruments.columns)
 GAP_COLUMNS: Final = ("run_id", "position", "symbol", "ts", "reason")
 EQUITY_COLUMNS: Final = tuple(column.name for column in tables.equity.columns)
+CANDLE_COLUMNS: Final = tuple(column.name for column in tables.candles.columns)
 
 
 def prediction_rows(run_id: str, position: int, event: Prediction) -> Iterator[Row]:
@@ -130,6 +135,12 @@ def command_row(run_id: str, position: int, event: Command) -> Row:
 
 def gap_row(run_id: str, position: int, event: FeedDown) -> Row:
     return (run_id, position, event.symbol, event.ts, event.reason)
+
+
+def candle_row(run_id: str, position: int, event: Candle) -> Row:
+    prices = (event.open, event.high, event.low, event.close, event.volume)
+    key = (run_id, event.symbol, event.interval, event.open_ts)
+    return (*key, position, *map(plain, prices))
 
 
 def instrument_row(run_id: str, position: int, event: Instrument) -> Row:

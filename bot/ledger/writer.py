@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from itertools import chain, islice
 from typing import Final, TypeAlias
@@ -19,6 +20,7 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bot.core.events import (
+    Candle,
     Command,
     Event,
     Fact,
@@ -36,7 +38,9 @@ MAX_BATCH: Final = 20_000
 """Entries that one transaction takes at most; a longer backlog takes more transactions."""
 
 
-class _Entry(msgspec.Struct, gc=False):
+class Entry(msgspec.Struct, gc=False):
+    """A step's rows; its facts are numbered from ``first_fact`` on."""
+
     position: int
     first_fact: int
     event: Event | None
@@ -48,7 +52,8 @@ class LedgerWriter:
     """Collects a run's rows and commits them behind the journal.
 
     A failed commit raises LedgerError and keeps its rows; a later one writes them. ``pending``
-    tells how many steps wait, and grows while the database is away.
+    tells how many steps wait, and grows while the database is away. ``listeners`` hear of every
+    entry, in order, once it is in the database; they must be quick.
     """
 
     def __init__(
@@ -58,15 +63,19 @@ class LedgerWriter:
         *,
         next_fact: int = 0,
         digest: FactDigest | None = None,
+        recorded: AbstractSet[type] = rows.RECORDED,
     ) -> None:
-        """``next_fact`` is the number that the next fact gets, ``digest`` that of those before."""
+        """``next_fact`` is the number that the next fact gets, ``digest`` that of those before;
+        ``recorded`` are the events that get rows."""
         assert next_fact == 0 or digest is not None, "a digest goes with the facts before"
         self._engine, self.run_id = engine, run_id
         self._next_fact, self._committed_facts = next_fact, next_fact
         self._digest = digest or FactDigest()
-        self._entries: deque[_Entry] = deque()
+        self._recorded = recorded
+        self._entries: deque[Entry] = deque()
         self._sql = _Statements(engine)
         self._lock = asyncio.Lock()
+        self.listeners: list[Callable[[Entry], None]] = []
 
     @property
     def pending(self) -> int:
@@ -89,14 +98,14 @@ class LedgerWriter:
     def add(self, position: int, event: Event | None, facts: Sequence[Fact]) -> None:
         """Take a step's event and facts; positions never go down."""
         if facts:
-            self._entries.append(_Entry(position, self._next_fact, event, tuple(facts)))
+            self._entries.append(Entry(position, self._next_fact, event, tuple(facts)))
             self._next_fact += len(facts)
-        elif type(event) in rows.RECORDED:
-            self._entries.append(_Entry(position, self._next_fact, event, ()))
+        elif type(event) in self._recorded:
+            self._entries.append(Entry(position, self._next_fact, event, ()))
 
     def add_equity(self, position: int, ts: int, equity: Decimal, wallet: Decimal) -> None:
         row = (self.run_id, ts, position, plain(equity), plain(wallet))
-        self._entries.append(_Entry(position, self._next_fact, None, (), row))
+        self._entries.append(Entry(position, self._next_fact, None, (), row))
 
     async def commit(self, durable_position: int | None) -> int:
         """Write what is below ``durable_position`` (None: all); how many facts that were.
@@ -110,7 +119,7 @@ class LedgerWriter:
                 written += await to_its_end(self._commit(entries))
         return written
 
-    async def _commit(self, entries: list[_Entry]) -> int:
+    async def _commit(self, entries: list[Entry]) -> int:
         batch = _Batch(self.run_id, self._digest)
         for entry in entries:
             batch.take(entry)
@@ -121,9 +130,12 @@ class LedgerWriter:
         for _ in entries:
             self._entries.popleft()
         self._digest, self._committed_facts = batch.digest, facts
+        for listener in self.listeners:
+            for entry in entries:
+                listener(entry)
         return batch.facts
 
-    def _durable(self, durable_position: int | None) -> list[_Entry]:
+    def _durable(self, durable_position: int | None) -> list[Entry]:
         first = islice(self._entries, MAX_BATCH)
         if durable_position is None:
             return list(first)
@@ -164,7 +176,7 @@ class _Batch:
         self.event_rows: dict[Table, list[rows.Row]] = {}
         self.gaps: list[tuple[int, FeedDown | FeedUp]] = []
 
-    def take(self, entry: _Entry) -> None:
+    def take(self, entry: Entry) -> None:
         n = entry.first_fact
         for fact in entry.facts:
             kind = type(fact)
@@ -191,6 +203,8 @@ class _Batch:
                 self._add(tables.commands, rows.command_row(run_id, position, event))
             case Instrument():
                 self._add(tables.instruments, rows.instrument_row(run_id, position, event))
+            case Candle():
+                self._add(tables.candles, rows.candle_row(run_id, position, event))
             case FeedDown() | FeedUp():
                 self.gaps.append((position, event))
             case _:
@@ -248,6 +262,7 @@ class _Statements:
             tables.predictions: self._insert(tables.predictions, rows.PREDICTION_COLUMNS),
             tables.commands: self._insert(tables.commands, rows.COMMAND_COLUMNS),
             tables.equity: self._insert(tables.equity, rows.EQUITY_COLUMNS),
+            tables.candles: self._insert(tables.candles, rows.CANDLE_COLUMNS),
             tables.instruments: self._latest(tables.instruments, rows.INSTRUMENT_COLUMNS),
         }
         self.gap_begins = self._insert(tables.gaps, rows.GAP_COLUMNS)

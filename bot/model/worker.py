@@ -11,9 +11,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bot.core.events import Event, Prediction
+from bot.core.histogram import LatencyHistogram
 from bot.model.backlog import Backlog
 from bot.model.forecast import Forecaster
-from bot.model.latency import LatencyHistogram
 
 
 class WorkerCounters(Struct, frozen=True):
@@ -29,6 +29,8 @@ class WorkerCounters(Struct, frozen=True):
     """Events that were merged or dropped while it was full."""
     latency_p50_ns: int
     latency_p99_ns: int
+    latency_buckets: list[tuple[int, int]]
+    """(upper edge in ns, predictions), empty buckets left out."""
 
 
 class Worker:
@@ -111,6 +113,7 @@ class Worker:
             lost_events=self._lost,
             latency_p50_ns=self._latency.quantile(0.5),
             latency_p99_ns=self._latency.quantile(0.99),
+            latency_buckets=self._latency.buckets(),
         )
 
     def _fold(self, event: Event, symbol: str, position: int) -> None:

@@ -14,7 +14,7 @@ from bot.ledger import tables
 from bot.ledger import writer as writer_module
 from bot.ledger.database import LedgerError
 from bot.ledger.digest import FactDigest, line_of
-from bot.ledger.facts import digest_of, read_facts
+from bot.ledger.facts import digest_of, fills_from, read_facts
 from bot.ledger.runs import finish_run, last_unfinished_run
 from bot.ledger.schema import open_ledger
 from bot.ledger.writer import LedgerWriter
@@ -68,6 +68,29 @@ async def test_every_fact_comes_back_from_the_tables_exactly(engine):
     assert {type(fact) for fact in FACTS} == set(get_args(events.Fact))
 
 
+async def test_the_fills_of_a_run_are_read_on_from_any_fact(engine):
+    writer = fed(LedgerWriter(engine, "r1"))
+    await writer.commit(None)
+    wanted = [(n, fact) for n, fact in enumerate(FACTS) if isinstance(fact, events.Fill)]
+    assert len(wanted) >= 2
+    found = await ask(engine, fills_from, "r1", 0, 1)
+    assert [(each.n, each.fact) for each in found] == wanted[:1]
+    found = await ask(engine, fills_from, "r1", wanted[0][0] + 1, 100)
+    assert [(each.n, each.fact) for each in found] == wanted[1:]
+
+
+async def test_listeners_hear_of_every_entry_once_and_only_when_it_is_in_the_database(engine):
+    writer = fed(LedgerWriter(engine, "r1"))
+    heard = []
+    writer.listeners.append(lambda entry: heard.append((entry.position, entry.facts)))
+    assert heard == []
+    await writer.commit(5)
+    assert [position for position, _ in heard] == [step[0] for step in STEPS if step[0] < 5]
+    await writer.commit(None)
+    await writer.commit(None)
+    assert [fact for _, facts in heard for fact in facts] == FACTS
+
+
 async def test_the_run_carries_the_digest_and_the_count_of_its_facts(engine):
     writer = fed(LedgerWriter(engine, "r1"))
     await writer.commit(None)
@@ -100,7 +123,7 @@ async def test_small_commits_give_the_same_rows_as_a_large_one(engine):
         each.add_equity(30, T, Decimal(1), Decimal(2))
         await each.commit(None)
     for name, found in (await everything(engine)).items():
-        if name == "runs":
+        if name in ("runs", "postings", "quotes", "positions", "snapshots", "candles"):
             continue
         ones = [{**row, "run_id": ""} for row in found if row["run_id"] == "r1"]
         assert ones, name

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.model.latency import LatencyHistogram
+from bot.core.histogram import LatencyHistogram
 
 
 def test_an_empty_histogram_answers_zero() -> None:

@@ -17,6 +17,16 @@ class LatencyHistogram:
     def add(self, duration_ns: int) -> None:
         self._counts[_bucket(duration_ns)] += 1
 
+    @property
+    def total(self) -> int:
+        """Durations counted."""
+        return sum(self._counts)
+
+    def buckets(self) -> list[tuple[int, int]]:
+        """(upper edge in ns, durations counted) of every bucket that is not empty."""
+        counts = tuple(self._counts)
+        return [(_upper_edge(index), count) for index, count in enumerate(counts) if count]
+
     def quantile(self, share: float) -> int:
         """The upper edge of the bucket below which ``share`` of the durations lie, 0 if none."""
         counts = tuple(self._counts)
