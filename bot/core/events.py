@@ -28,6 +28,9 @@ Level: TypeAlias = tuple[E12, E12]
 Side: TypeAlias = Literal["Buy", "Sell"]
 OrderType: TypeAlias = Literal["Limit", "Market"]
 TimeInForce: TypeAlias = Literal["GTC", "IOC", "FOK", "PostOnly"]
+TriggerBy: TypeAlias = Literal["last", "mark", "index"]
+"""The price that a trigger watches: trades, the mark, or the index."""
+StopType: TypeAlias = Literal["TakeProfit", "StopLoss"]
 CommandName: TypeAlias = Literal["pause", "resume", "cancel_all", "flatten", "halt", "stop"]
 
 
@@ -129,8 +132,21 @@ class FundingRate(Struct, frozen=True, tag=True, gc=False):
     funding_ts: int
 
 
+class RiskTier(Struct, frozen=True, gc=False):
+    """What margin a position worth up to ``limit`` USDT needs; rates are fractions of its value.
+
+    ``deduction`` (USDT) makes the maintenance margin continuous from tier to tier.
+    https://bybit-exchange.github.io/docs/v5/market/risk-limit
+    """
+
+    limit: Decimal
+    maintenance_rate: Decimal
+    initial_rate: Decimal
+    deduction: Decimal = Decimal(0)
+
+
 class Instrument(Struct, frozen=True, tag=True, gc=False):
-    """The venue's rules for a symbol. A limit of 0 is no limit."""
+    """The venue's rules for a symbol. A limit of 0 is no limit; ``tiers`` go from low to high."""
 
     ts: int
     exchange_ts: int
@@ -147,24 +163,33 @@ class Instrument(Struct, frozen=True, tag=True, gc=False):
     price_limit_x: Decimal = Decimal(0)
     price_limit_y: Decimal = Decimal(0)
     funding_interval_min: int = 0
+    tiers: tuple[RiskTier, ...] = ()
 
 
 class Fees(Struct, frozen=True, tag=True, gc=False):
-    """The account's fee rates for a category; a rebate is negative."""
+    """The account's fee rates for a category, or for one ``symbol`` of it; a rebate is negative.
+
+    A tier that changes is another event: fills from then on pay its rates.
+    """
 
     ts: int
     category: str
     maker_rate: Decimal
     taker_rate: Decimal
     exchange_ts: int = 0
+    symbol: str = ""
 
 
 class ClockOffset(Struct, frozen=True, tag=True, gc=False):
-    """Local clock minus exchange clock."""
+    """Local clock minus exchange clock, and how long the request took that measured it.
+
+    ``round_trip_ns`` is 0 where it was not kept.
+    """
 
     ts: int
     offset_ns: int
     exchange_ts: int = 0
+    round_trip_ns: int = 0
 
 
 class FeedDown(Struct, frozen=True, tag=True, gc=False):
@@ -251,7 +276,14 @@ class Signal(Struct, frozen=True, tag=True, gc=False):
 
 
 class Order(Struct, frozen=True, tag=True, gc=False):
-    """A wish to trade. ``price`` is None for a market order."""
+    """A wish to trade. ``price`` is None for a market order.
+
+    With a ``trigger_price`` it waits at the venue until the price named by ``trigger_by`` has
+    risen or fallen to it (``trigger_direction``), and only then meets the book. One of a
+    ``stop_type`` belongs to the position: it closes what is held then, takes the place of the one
+    before it, and goes with the position. ``take_profit`` and ``stop_loss`` are trigger prices
+    of such exits, which the venue makes when the order fills; what each watches is in its ``_by``.
+    """
 
     ts: int
     id: int
@@ -264,16 +296,28 @@ class Order(Struct, frozen=True, tag=True, gc=False):
     price: Decimal | None = None
     reduce_only: bool = False
     tag: str = ""
+    trigger_price: Decimal | None = None
+    trigger_by: TriggerBy | None = None
+    trigger_direction: Literal["rise", "fall"] | None = None
+    stop_type: StopType | None = None
+    take_profit: Decimal | None = None
+    take_profit_by: TriggerBy | None = None
+    stop_loss: Decimal | None = None
+    stop_loss_by: TriggerBy | None = None
 
 
 class Amend(Struct, frozen=True, tag=True, gc=False):
-    """A change of an open order; ``qty`` is the new total quantity, None keeps the old."""
+    """A change of an open order; ``qty`` is the new total quantity, None keeps the old.
+
+    A ``trigger_price`` can be moved while the order still waits for it.
+    """
 
     ts: int
     order_id: int
     symbol: str
     price: Decimal | None = None
     qty: Decimal | None = None
+    trigger_price: Decimal | None = None
 
 
 class Cancel(Struct, frozen=True, tag=True, gc=False):
@@ -311,6 +355,17 @@ class Accepted(Struct, frozen=True, tag=True, gc=False):
     price: Decimal | None
     qty: Decimal
     ahead: Decimal | None
+
+
+class Triggered(Struct, frozen=True, tag=True, gc=False):
+    """A conditional order's time has come: ``price`` is what reached its trigger."""
+
+    ts: int
+    exchange_ts: int
+    answer_ts: int
+    order_id: int
+    symbol: str
+    price: Decimal
 
 
 class Rejected(Struct, frozen=True, tag=True, gc=False):
@@ -381,7 +436,10 @@ class FundingPaid(Struct, frozen=True, tag=True, gc=False):
 
 
 class Liquidated(Struct, frozen=True, tag=True, gc=False):
-    """The venue closed the position because its margin was gone."""
+    """The venue took the position over at its bankruptcy ``price`` because its margin was gone.
+
+    ``loss`` is all that the wallet lost by it: the position's margin and the closing fee.
+    """
 
     ts: int
     exchange_ts: int
@@ -410,8 +468,8 @@ Event: TypeAlias = MarketEvent | Prediction
 Input: TypeAlias = Frame | Connected | Disconnected | Event
 """What the one queue and the journal hold."""
 Decision: TypeAlias = Signal | Order | Amend | Cancel
-Outcome: TypeAlias = Accepted | Rejected | Fill | Cancelled | FundingPaid | Liquidated
-Answer: TypeAlias = Accepted | Rejected | Fill | Cancelled | Refusal
+Outcome: TypeAlias = Accepted | Triggered | Rejected | Fill | Cancelled | FundingPaid | Liquidated
+Answer: TypeAlias = Accepted | Triggered | Rejected | Fill | Cancelled | Refusal
 """What a strategy hears back about its orders."""
 Fact: TypeAlias = Decision | Refusal | Outcome
 """What ``engine.step`` returns."""
