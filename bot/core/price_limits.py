@@ -6,7 +6,7 @@ https://bybit-exchange.github.io/docs/v5/account/set-price-limit; the futures' f
 
 from __future__ import annotations
 
-from collections import deque
+from msgspec import Struct
 
 from bot.core.events import E12, Side
 from bot.core.instrument import UNIT, Rules
@@ -15,30 +15,25 @@ PREMIUM_S = 30
 _SECOND_NS = 10**9
 
 
-class Premium:
+class Premium(Struct):
     """The mean of middle minus mark, a sample a second, over the last ``PREMIUM_S`` seconds."""
 
-    __slots__ = ("_samples", "_second", "_total")
-
-    def __init__(self) -> None:
-        self._samples: deque[tuple[int, E12]] = deque()
-        self._second = 0
-        self._total = 0
+    samples: list[tuple[int, E12]] = []
+    total: E12 = 0
 
     def sample(self, stamp_ns: int, premium: E12) -> None:
         """The first of each second counts."""
-        second = stamp_ns // _SECOND_NS
-        if second <= self._second:
+        second, samples = stamp_ns // _SECOND_NS, self.samples
+        if samples and second <= samples[-1][0]:
             return
-        self._second = second
-        self._samples.append((second, premium))
-        self._total += premium
-        while self._samples[0][0] <= second - PREMIUM_S:
-            self._total -= self._samples.popleft()[1]
+        samples.append((second, premium))
+        self.total += premium
+        while samples[0][0] <= second - PREMIUM_S:
+            self.total -= samples.pop(0)[1]
 
     @property
     def mean(self) -> E12:
-        return self._total // len(self._samples) if self._samples else 0
+        return self.total // len(self.samples) if self.samples else 0
 
 
 def futures_limit(

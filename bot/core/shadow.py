@@ -30,7 +30,8 @@ class Shadow:
     def __init__(self, market: Market, usdt: E8, leverage: E12, policy: FillPolicy) -> None:
         self.policy = policy
         self.account = Account(market, usdt, leverage)
-        self.exchange = Exchange(market, self.account, policy, OrderIds(FIRST_ID))
+        self.ids = OrderIds(FIRST_ID)
+        self.exchange = Exchange(market, self.account, policy, self.ids)
         self.facts: list[Fact] = []
         self.fills = 0
         self.refusals = 0

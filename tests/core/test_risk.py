@@ -84,9 +84,9 @@ def test_halted_nothing_passes_but_cancels() -> None:
 @pytest.mark.parametrize(
     ("commands", "state"),
     [
-        (["pause"], "paused"), (["stop"], "paused"), (["halt"], "halted"),
+        (["pause"], "reducing"), (["stop"], "reducing"), (["halt"], "halted"),
         (["flatten"], "halted"), (["pause", "resume"], "active"), (["stop", "resume"], "active"),
-        (["resume"], "active"), (["cancel_all"], "active"), (["pause", "cancel_all"], "paused"),
+        (["resume"], "active"), (["cancel_all"], "active"), (["pause", "cancel_all"], "reducing"),
         (["halt", "resume"], "halted"), (["halt", "pause"], "halted"),
         (["halt", "stop", "resume"], "halted"), (["pause", "halt", "resume"], "halted"),
     ],
@@ -225,7 +225,7 @@ def test_after_the_days_loss_only_what_reduces_passes_until_the_next_day() -> No
     paper.ticker(2, mark="97")
     paper.place(3, "Buy", 1, "99.0")
     assert refused(paper) == []
-    paper.ticker(4, mark="90")
+    paper.ticker(4, mark="91")
     paper.place(5, "Buy", 1, "99.0")
     assert refused(paper) == ["RISK_DAILY_LOSS"]
     paper.place(6, "Sell", 5)
@@ -249,15 +249,15 @@ def test_limits_are_judged_most_fundamental_first() -> None:
     paper = Paper(limits=RiskLimits(1, 1, -(10**30), 0, 0))
     paper.place(1, "Buy", 1, "100.0")
     paper.command(2, "pause")
-    paper.engine.risk._limits = RiskLimits(1, 1, -(10**30), 9, 0)
+    paper.engine.risk.total.limits = RiskLimits(1, 1, -(10**30), 9, 0)
     paper.place(3, "Buy", 1, "100.0")
     paper.command(4, "resume")
     paper.place(5, "Buy", 1, "100.0")
-    paper.engine.risk._limits = RiskLimits(1, 10**30, -(10**30), 9, 0)
+    paper.engine.risk.total.limits = RiskLimits(1, 10**30, -(10**30), 9, 0)
     paper.place(6, "Buy", 1, "100.0")
-    paper.engine.risk._limits = RiskLimits(10**30, 10**30, -(10**30), 9, 0)
+    paper.engine.risk.total.limits = RiskLimits(10**30, 10**30, -(10**30), 9, 0)
     paper.place(7, "Buy", 1, "100.0")
-    paper.engine.risk._limits = RiskLimits(10**30, 10**30, 10**30, 9, 0)
+    paper.engine.risk.total.limits = RiskLimits(10**30, 10**30, 10**30, 9, 0)
     paper.place(8, "Buy", 1, "100.0")
     assert refused(paper) == [
         "RISK_ORDER_RATE", "RISK_PAUSED", "RISK_ORDER_SIZE", "RISK_POSITION", "RISK_DAILY_LOSS",
