@@ -24,7 +24,7 @@ from bot.ledger.runs import finish_run, start_run
 from bot.ledger.schema import open_ledger
 from bot.live import Live, Repairs
 from bot.local_venue import LocalVenue, Urls
-from bot.run import WARMUP, money
+from bot.run import WARMUP, money, shadows
 from bot.venue.address import rest_url
 from bot.venue.rest import Rest
 from bot.venue.stream import MarketStream
@@ -291,6 +291,7 @@ def _summary(made: _Paper, live: Live, wall_s: float) -> dict[str, Any]:
         "orders": counts["orders"],
         "fills": counts["fills"],
         **money(run),
+        **shadows(run),
         "facts": counts["facts"],
         "digest": made.begun.writer.hexdigest(),
         "journal": str(made.folder),

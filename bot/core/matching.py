@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from bot.core.account import Account
+from bot.core.account import Account, Settlement
 from bot.core.answers import Answers
 from bot.core.book import Book
 from bot.core.events import E12, BookUpdate, Fact, Fill, Trade
@@ -165,34 +165,7 @@ class Matcher:
         )
         resting.leaves -= qty
         self._fills += 1
-        facts.append(
-            Fill(
-                ts=happening.ts,
-                exchange_ts=happening.exchange_ts,
-                answer_ts=self._answers.heard_ns(resting, happening.exchange_ts),
-                id=self._fills,
-                order_id=order.id,
-                strategy=order.strategy,
-                symbol=order.symbol,
-                side=order.side,
-                price=to_decimal(price),
-                qty=to_decimal(qty),
-                maker=maker,
-                fee=amount(settled.fee),
-                fee_coin=settled.fee_coin,
-                cause=happening.cause,
-                cause_seq=happening.seq,
-                ahead_at_arrival=(
-                    None
-                    if resting.ahead_at_arrival is None
-                    else to_decimal(resting.ahead_at_arrival)
-                ),
-                leaves=to_decimal(resting.leaves),
-                policy=self._policy.queue,
-                realized_pnl=amount(settled.realized),
-                position=to_decimal(settled.position),
-            )
-        )
+        facts.append(self._told(resting, price, qty, happening, settled))
         if maker and not resting.leaves:
             orders.remove(resting)
         self._drop_reduce_only(orders, happening, facts)
@@ -201,6 +174,33 @@ class Matcher:
         if order.take_profit is not None or order.stop_loss is not None:
             self._stops.attach(orders, order, happening.exchange_ts, happening.ts, facts)
         return qty
+
+    def _told(
+        self, resting: Resting, price: E12, qty: E12, happening: Happening, settled: Settlement
+    ) -> Fill:
+        order, ahead = resting.order, resting.ahead_at_arrival
+        return Fill(
+            ts=happening.ts,
+            exchange_ts=happening.exchange_ts,
+            answer_ts=self._answers.heard_ns(resting, happening.exchange_ts),
+            id=self._fills,
+            order_id=order.id,
+            strategy=order.strategy,
+            symbol=order.symbol,
+            side=order.side,
+            price=to_decimal(price),
+            qty=to_decimal(qty),
+            maker=happening.cause != "take",
+            fee=amount(settled.fee),
+            fee_coin=settled.fee_coin,
+            cause=happening.cause,
+            cause_seq=happening.seq,
+            ahead_at_arrival=None if ahead is None else to_decimal(ahead),
+            leaves=to_decimal(resting.leaves),
+            policy=self._policy.queue,
+            realized_pnl=amount(settled.realized),
+            position=to_decimal(settled.position),
+        )
 
     def _drop_reduce_only(
         self, orders: SymbolOrders, happening: Happening, facts: list[Fact]

@@ -34,6 +34,7 @@ class Shadow:
         self.exchange = Exchange(market, self.account, policy, self.ids)
         self.facts: list[Fact] = []
         self.fills = 0
+        self.told = 0
         self.refusals = 0
         self.refusals_that_differ = 0
         self._seen = 0
@@ -66,8 +67,9 @@ class Shadow:
         self.fills += sum(type(fact) is Fill for fact in ours)
 
     def take(self) -> list[Fact]:
-        """The facts since the last call."""
+        """The facts since the last call; ``told`` counts all that were taken."""
         facts, self.facts, self._seen = self.facts, [], 0
+        self.told += len(facts)
         return facts
 
 

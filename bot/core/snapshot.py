@@ -142,6 +142,7 @@ class SavedShadow(Struct):
     exchange: SavedExchange
     ids: int
     fills: int
+    told: int
     refusals: int
     refusals_that_differ: int
 

@@ -45,6 +45,14 @@ class Bookkeeper:
     def add_equity(self, position: int, ts: int, equity: Decimal, wallet: Decimal) -> None:
         self._writer.add_equity(position, ts, equity, wallet)
 
+    def add_shadow(self, position: int, policy: str, first: int, facts: Sequence[Fact]) -> None:
+        self._writer.add_shadow(position, policy, first, facts)
+
+    def add_shadow_equity(
+        self, position: int, policy: str, ts: int, equity: Decimal, wallet: Decimal
+    ) -> None:
+        self._writer.add_shadow_equity(position, policy, ts, equity, wallet)
+
     def _beside(self, position: int, first: int, facts: Sequence[Fact]) -> list[tuple[Table, Row]]:
         """A quote per order and fill; a position per symbol that moved, after its last fact."""
         run_id = self._writer.run_id

@@ -110,15 +110,15 @@ FIELDS: Final = {kind: tuple(sorted(kind.__struct_fields__)) for kind in get_arg
 """The fields of every kind of fact, sorted."""
 _SHAPES: Final = {kind: _shape(kind) for kind in get_args(Fact)}
 
-# Fields that most facts of their kind do not use. Left out of the line while they are None, so
-# that a digest from before they existed is still the digest of the same facts.
-_OPTIONAL: Final[dict[type[Any], tuple[int, ...]]] = {
-    Order: tuple(
-        FIELDS[Order].index(name)
-        for name in (
-            "trigger_price", "trigger_by", "trigger_direction", "stop_type",
-            "take_profit", "take_profit_by", "stop_loss", "stop_loss_by",
-        )
+LATER: Final = {
+    Order: (
+        "trigger_price", "trigger_by", "trigger_direction", "stop_type",
+        "take_profit", "take_profit_by", "stop_loss", "stop_loss_by",
     ),
-    Amend: (FIELDS[Amend].index("trigger_price"),),
+    Amend: ("trigger_price",),
 }  # fmt: skip
+"""Fields that most facts of their kind do not use, left out of the line while they are None: a
+digest from before they existed is still the digest of the same facts."""
+_OPTIONAL: Final[dict[type[Any], tuple[int, ...]]] = {
+    kind: tuple(FIELDS[kind].index(name) for name in names) for kind, names in LATER.items()
+}

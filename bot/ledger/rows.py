@@ -31,6 +31,7 @@ from bot.core.events import (
     Refusal,
     Rejected,
     Signal,
+    Triggered,
 )
 from bot.ledger import tables
 from bot.ledger.digest import FIELDS, decimal_fields, plain
@@ -48,6 +49,7 @@ TABLE_OF: Final[Mapping[type[Any], Table]] = {
     Cancel: tables.order_events,
     Refusal: tables.order_events,
     Accepted: tables.order_events,
+    Triggered: tables.order_events,
     Rejected: tables.order_events,
     Cancelled: tables.order_events,
     Fill: tables.fills,

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bot.ledger import rows, tables
+from bot.ledger import rows, shadows, tables
 
 KEPT_SNAPSHOTS: Final = 3
 """The newest of a run: one that is damaged gives way to the one before."""
@@ -65,6 +65,9 @@ class Statements:
             tables.postings: self._insert(tables.postings, rows.POSTING_COLUMNS),
             tables.quotes: self._insert(tables.quotes, rows.QUOTE_COLUMNS),
             tables.positions: self._insert(tables.positions, rows.POSITION_COLUMNS),
+            tables.shadow_fills: self._insert(tables.shadow_fills, shadows.FILL_COLUMNS),
+            tables.shadow_outcomes: self._insert(tables.shadow_outcomes, shadows.OUTCOME_COLUMNS),
+            tables.shadow_equity: self._insert(tables.shadow_equity, shadows.EQUITY_COLUMNS),
             tables.instruments: self._latest(tables.instruments, rows.INSTRUMENT_COLUMNS),
         }
         self.gap_begins = self._insert(tables.gaps, rows.GAP_COLUMNS)

@@ -28,7 +28,7 @@ from bot.core.events import (
     Instrument,
     Prediction,
 )
-from bot.ledger import rows, tables
+from bot.ledger import rows, shadows, tables
 from bot.ledger.connect import to_its_end
 from bot.ledger.database import clear_errors
 from bot.ledger.digest import FactDigest, plain, plain_values
@@ -111,6 +111,16 @@ class LedgerWriter:
     def add_equity(self, position: int, ts: int, equity: Decimal, wallet: Decimal) -> None:
         row = (self.run_id, ts, position, plain(equity), plain(wallet))
         self.add_rows(position, [(tables.equity, row)])
+
+    def add_shadow(self, position: int, policy: str, first: int, facts: Sequence[Fact]) -> None:
+        """Take a shadow account's facts, numbered from ``first``."""
+        self.add_rows(position, [*shadows.rows_of(self.run_id, policy, position, first, facts)])
+
+    def add_shadow_equity(
+        self, position: int, policy: str, ts: int, equity: Decimal, wallet: Decimal
+    ) -> None:
+        row = shadows.equity_row(self.run_id, policy, position, ts, equity, wallet)
+        self.add_rows(position, [row])
 
     def add_rows(self, position: int, more: Sequence[tuple[Table, rows.Row]]) -> None:
         """Take rows that stand beside the facts of ``position``."""

@@ -85,7 +85,7 @@ def continued(seed: int, body: bytes) -> Engine:
 
 
 @settings(max_examples=60, deadline=None, phases=GENERATE)
-@given(st.integers(0, 2**40), st.integers(0, 254), st.integers(0, 254))
+@given(st.integers(0, 2**40), st.integers(0, 253), st.integers(0, 253))
 def test_what_follows_a_snapshot_is_what_would_have_followed(
     seed: int, place: int, later: int
 ) -> None:
