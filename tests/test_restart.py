@@ -26,7 +26,7 @@ from bot.ledger.segment import segment_path
 from bot.ledger.writer import Snapshot
 from bot.restart import RunError, fresh
 from tests.test_run import MAKER, SYMBOL, T0, S, frame
-from tests.venue.feed import CONN, T0_MS, trade
+from tests.venue.feed import CONN, T0_MS, book, trade
 from tests.venue.feed import snapshot as first_book
 
 HITS = 60
@@ -39,9 +39,11 @@ def inputs(settings: Settings) -> Iterator[Input]:
     yield Connected(T0, CONN, "linear")
     yield frame(first_book())
     for number in range(HITS):
-        side, price = ("Sell", "65100.00") if number % 3 else ("Buy", "65130.00")
+        side, price = ("Sell", "65100.00") if number % 2 else ("Buy", "65130.00")
         hit = trade(price, "1", seq=8000 + number, T=T0_MS + number * 1000, S=side)
         yield frame(hit, number)
+        moved = [("65113.90", str(1 + number % 2))]
+        yield frame(book(11 + number, moved, cts=T0_MS + number * 1000), number)
         yield Tick(T0 + number * S)
 
 
