@@ -16,9 +16,10 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bot import __version__, build, feeds, local_venue, operations
-from bot.begin import Begun, RunError, begin, record_of
+from bot.begin import Begun, begin, record_of
 from bot.config import Settings
 from bot.core.events import ClockOffset, Command, Event, Input
+from bot.core.instrument import amount, to_e8
 from bot.inbox import Inbox
 from bot.ledger.database import redacted
 from bot.ledger.journal import JournalWriter
@@ -27,7 +28,8 @@ from bot.ledger.schema import open_ledger
 from bot.live import Live, Repairs
 from bot.local_venue import LocalVenue, Urls
 from bot.observe import Observer
-from bot.run import WARMUP, money
+from bot.restart import RunError
+from bot.run import WARMUP, money, shadows
 from bot.venue.address import rest_url
 from bot.venue.rest import Rest
 from bot.venue.stream import MarketStream
@@ -110,7 +112,10 @@ async def _serve(made: _Paper) -> dict[str, Any]:
     journal = _journal(made)
     if not made.begun.is_continued:
         await _record_start(made)
-    live = Live(run, made.inbox, journal, writer, made.rest)
+    kept = made.settings.ledger
+    live = Live(
+        run, made.inbox, journal, writer, made.rest, snapshot_s=kept.snapshot_s, away_s=kept.away_s
+    )
     run.watchers.append(Repairs(run.codec.book_topic, made.streams))
     observer = _observer(made)
     run.watchers.append(observer)
@@ -172,6 +177,7 @@ async def _record_start(made: _Paper) -> None:
         seed=made.settings.exchange.seed,
         models=_hashes(made),
         journal=str(made.folder),
+        deposits={"USDT": amount(to_e8(made.settings.account.usdt))},
     )
 
 
@@ -350,6 +356,7 @@ def _summary(made: _Paper, live: Live, wall_s: float) -> dict[str, Any]:
         "orders": counts["orders"],
         "fills": counts["fills"],
         **money(run),
+        **shadows(run),
         "facts": counts["facts"],
         "digest": made.begun.writer.hexdigest(),
         "journal": str(made.folder),

@@ -110,7 +110,8 @@ def positions(run: Run = None, symbol: Symbol = None, db: Db = None, as_json: Js
 def pnl(run: Run = None, symbol: Symbol = None, db: Db = None, as_json: Json = False) -> None:
     """Show what a run earned, without open profits. Example: `bot pnl`"""
     rows = _ask("pnl", db, run=run, symbol=symbol)
-    _report(rows, "profit and loss", _PNL, as_json=as_json)
+    columns = ("policy", *_PNL) if rows and "policy" in rows[0] else _PNL
+    _report(rows, "profit and loss", columns, as_json=as_json)
 
 
 def gaps(

@@ -101,24 +101,59 @@ class FeeTable(Section):
     spot: FeeRates = FeeRates(maker_rate=Decimal("0.001"), taker_rate=Decimal("0.001"))
 
 
+def _each_once(policies: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(policies)) != len(policies):
+        raise ValueError("a policy stands there more than once")
+    return policies
+
+
+Policy = Literal["conservative", "probabilistic", "none"]
+
+
 class Exchange(Section):
-    queue: Literal["conservative", "probabilistic", "none"] = "conservative"
+    policies: Annotated[tuple[Policy, ...], Field(min_length=1), AfterValidator(_each_once)] = (
+        "conservative",
+    )
     through: Literal["traded", "full"] = "traded"
     order_latency_ms: LatencyMs = 20.0
     response_latency_ms: LatencyMs = 10.0
     latency_jitter_ms: LatencyMs = 5.0
     queue_power: int = Field(3, ge=1, le=10)
+    latency: Literal["modelled", "measured"] = "modelled"
     market_slippage: Annotated[Rate, Field(gt=0)] = Decimal("0.05")
+    beyond_limit: Literal["move", "reject"] = "move"
+    rate_limits: bool = True
     seed: Seed = 1
     fees: FeeTable = FeeTable()
 
 
 class Risk(Section):
     max_position_notional: Positive = Decimal(5_000)
+    max_total_notional: NotNegative = Decimal(0)
     max_order_notional: Positive = Decimal(2_000)
     max_orders_per_s: int = Field(20, ge=1)
     max_open_orders: int = Field(50, ge=1)
+    max_price_deviation: Annotated[Decimal, Field(ge=0, lt=1, decimal_places=_DECIMALS)] = Decimal(
+        "0.1"
+    )
     max_daily_loss: Positive = Decimal(500)
+    max_drawdown: NotNegative = Decimal(0)
+    max_consecutive_losses: int = Field(0, ge=0)
+    max_data_age_s: float = Field(10.0, ge=0, le=1e6)
+    max_prediction_age: Annotated[Decimal, Field(ge=0, le=1000, decimal_places=3)] = Decimal(3)
+
+
+class StrategyLimits(Section):
+    """A strategy's own part of the risk limits; what is not given is not limited."""
+
+    max_position_notional: Positive | None = None
+    max_total_notional: Positive | None = None
+    max_order_notional: Positive | None = None
+    max_orders_per_s: int | None = Field(None, ge=1)
+    max_open_orders: int | None = Field(None, ge=1)
+    max_daily_loss: Positive | None = None
+    max_drawdown: Positive | None = None
+    max_consecutive_losses: int | None = Field(None, ge=1)
 
 
 _KIND = "(standard|paged|quantized|selective|prefix)"
@@ -156,6 +191,7 @@ class StrategyUse(Section):
     name: str | None = None
     symbols: Symbols = ()
     params: dict[str, Any] = Field(default_factory=dict)
+    limits: StrategyLimits | None = None
 
 
 STRATEGIES = (
@@ -175,7 +211,7 @@ STRATEGIES = (
             "half_spread": 0.0001,
             "lean": 0.5,
             "max_inventory": 1000,
-            "requote_ms": 100,
+            "requote_ms": 200,
         },
     ),
 )
@@ -184,6 +220,8 @@ STRATEGIES = (
 class Ledger(Section):
     db: str = "sqlite:///data/kvtrader.db"
     password_file: Path | None = None
+    snapshot_s: float = Field(60.0, gt=0)
+    away_s: float = Field(60.0, gt=0)
 
 
 class Journal(Section):
@@ -294,12 +332,13 @@ def load(path: Path | None = None, *, db: str | None = None) -> Settings:
         raise ConfigError(str(path), misplaced)
     settings = parse(raw, ", ".join([str(path), *variables]))
     if db is not None:
-        return settings.model_copy(update={"ledger": Ledger(db=db)})
+        ledger = settings.ledger.model_copy(update={"db": db})
+        return settings.model_copy(update={"ledger": ledger})
     path = settings.ledger.password_file
     if path is None:
         return settings
     db = with_password(settings.ledger.db, path)
-    return settings.model_copy(update={"ledger": Ledger(db=db, password_file=path)})
+    return settings.model_copy(update={"ledger": settings.ledger.model_copy(update={"db": db})})
 
 
 def config_path() -> Path:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from bot.core.account import Account
 from bot.core.events import Fact, Fill, FundingPaid, Liquidated, Prediction, Signal
 from bot.core.instrument import amount
-from bot.ledger import folds
+from bot.ledger import folds, tables
 from bot.ledger.database import clear_errors
 from bot.ledger.facts import StoredFact, fills_from
 from bot.ledger.writer import Entry
@@ -56,8 +56,9 @@ class Publisher:
             self._predicted(entry.position, entry.event)
         for n, fact in enumerate(entry.facts, entry.first_fact):
             self._fact(n, fact)
-        if entry.equity is not None:
-            self._worth(entry.equity)
+        for table, row in entry.rows:
+            if table is tables.equity:
+                self._worth(row)
 
     def _predicted(self, position: int, event: Prediction) -> None:
         key = (event.symbol, event.model)

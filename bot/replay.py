@@ -22,7 +22,7 @@ from bot.ledger.digest import line_of, plain
 from bot.ledger.facts import read_facts
 from bot.ledger.journal import JournalError, JournalReader, NewerJournal, read_header
 from bot.ledger.reading import read
-from bot.run import Memory, Run, money
+from bot.run import Memory, Run, money, shadows
 from bot.venue.archive import Capture, is_capture, read_capture
 from bot.venue.archive_feed import Archive, ArchiveOptions
 from bot.venue.archive_text import ArchiveError
@@ -178,6 +178,7 @@ def _summary(
         "orders": counts["orders"],
         "fills": counts["fills"],
         **money(run),
+        **shadows(run),
         "facts": counts["facts"],
         "digest": facts.digest.hexdigest(),
         "wall_s": round(wall_s, 6),

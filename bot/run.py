@@ -40,6 +40,12 @@ class Sink(Protocol):
 
     def add_equity(self, position: int, ts: int, equity: Decimal, wallet: Decimal) -> None: ...
 
+    def add_shadow(self, position: int, policy: str, first: int, facts: Sequence[Fact]) -> None: ...
+
+    def add_shadow_equity(
+        self, position: int, policy: str, ts: int, equity: Decimal, wallet: Decimal
+    ) -> None: ...
+
 
 class Memory:
     """A sink that keeps nothing but the digest."""
@@ -53,6 +59,14 @@ class Memory:
             self.digest.update(fact)
 
     def add_equity(self, position: int, ts: int, equity: Decimal, wallet: Decimal) -> None:
+        """Keep nothing."""
+
+    def add_shadow(self, position: int, policy: str, first: int, facts: Sequence[Fact]) -> None:
+        """Keep nothing: a digest is of the policy that trades."""
+
+    def add_shadow_equity(
+        self, position: int, policy: str, ts: int, equity: Decimal, wallet: Decimal
+    ) -> None:
         """Keep nothing."""
 
 
@@ -93,6 +107,7 @@ class Run:
         codec = self.codec
         events = codec.decode(item)
         step, watchers, notices = self.engine.step, self.watchers, self.engine.market.notices
+        shadows = self.engine.shadows
         for event in events:
             facts = step(event)
             if facts or type(event) not in _FREQUENT:
@@ -101,6 +116,8 @@ class Run:
                 watcher(position, event, facts)
             if notices:
                 self._record_notices(position)
+            if shadows:
+                self._record_shadows(position)
         self.events += len(events)
         if codec.problems and self._warn is not None:
             self._tell_problems(self._warn)
@@ -123,6 +140,7 @@ class Run:
         if facts:
             self._count_facts(facts)
             self._sink.add(last, None, facts)
+        self._record_shadows(last)
         if self._equity_due_ns:
             self._keep_equity(last, self._equity_due_ns - EQUITY_EVERY_NS + 1)
 
@@ -153,6 +171,12 @@ class Run:
                 watcher(position, notice, [])
         self.engine.market.notices.clear()
 
+    def _record_shadows(self, position: int) -> None:
+        for shadow in self.engine.shadows:
+            if shadow.facts:
+                first = shadow.told
+                self._sink.add_shadow(position, shadow.name, first, shadow.take())
+
     def _count_facts(self, facts: list[Fact]) -> None:
         counts = self.counts
         counts["facts"] += len(facts)
@@ -165,6 +189,9 @@ class Run:
     def _keep_equity(self, position: int, ts: int) -> None:
         account = self.engine.account
         self._sink.add_equity(position, ts, amount(account.equity()), amount(account.wallet))
+        for shadow in self.engine.shadows:
+            equity, wallet = amount(shadow.account.equity()), amount(shadow.account.wallet)
+            self._sink.add_shadow_equity(position, shadow.name, ts, equity, wallet)
 
     def _tell_problems(self, warn: Callable[[str], None]) -> None:
         problems = self.codec.problems
@@ -181,4 +208,29 @@ def money(run: Run) -> dict[str, Decimal]:
         "fees": amount(account.fees),
         "funding": amount(account.funding),
         "equity": amount(account.equity()),
+    }
+
+
+def shadows(run: Run) -> dict[str, object]:
+    """What the shadow policies came to beside the trading one; empty without shadows."""
+    accounts = {shadow.name: shadow for shadow in run.engine.shadows}
+    if not accounts:
+        return {}
+    equities = [amount(each.account.equity()) for each in accounts.values()]
+    equities.append(amount(run.engine.account.equity()))
+    return {
+        "shadows": {
+            name: {
+                "fills": shadow.fills,
+                "realized_pnl": amount(shadow.account.realized),
+                "fees": amount(shadow.account.fees),
+                "funding": amount(shadow.account.funding),
+                "equity": amount(shadow.account.equity()),
+                "refusals_that_differ": shadow.refusals_that_differ,
+            }
+            for name, shadow in accounts.items()
+        },
+        "equity_pessimistic": min(equities),
+        "equity_optimistic": max(equities),
+        "refusals_that_differ": sum(each.refusals_that_differ for each in accounts.values()),
     }

@@ -19,7 +19,7 @@ def test_the_screen_has_money_positions_latencies_and_queues():
         "-0.5",
         "inference",
         "linear.1",
-        "paused",
+        "reducing",
         "UNTRAINED",
         "unknown now",
     ):

@@ -1,15 +1,17 @@
 """The money: wallet, positions, fees, funding. Exact integers; every amount is rounded once.
 
-Linear perpetuals settle in USDT and share one wallet. Spot holdings are positions that cannot be
-negative and are paid for in full.
+Linear perpetuals settle in USDT and share one wallet, each position with a margin of its own. Spot
+holdings are positions that cannot be negative and are paid for in full.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
 
-from bot.core.events import E8, E12, Fact, FundingPaid, Side
+from bot.core import margin
+from bot.core.events import E8, E12, Fact, FundingPaid, Liquidated, Side
 from bot.core.instrument import (
+    UNIT,
     amount,
     div_half_even,
     fee_of,
@@ -33,6 +35,25 @@ class Position(Struct):
     fees: E8 = 0
     funding: E8 = 0
     funded_until: int = 0
+
+    def trade(self, signed_qty: E12, price: E12) -> E8:
+        """Move by ``signed_qty`` at ``price``; returns the profit realized by the closed part."""
+        realized = 0
+        held = self.qty
+        if held and (held > 0) != (signed_qty > 0):
+            closed = min(abs(held), abs(signed_qty))
+            cost = div_half_even(self.cost * closed, abs(held))
+            value = value_of(price, closed)
+            realized = value - cost if held > 0 else cost - value
+            self.cost -= cost
+            opened = abs(signed_qty) - closed
+        else:
+            opened = abs(signed_qty)
+        if opened:
+            self.cost += value_of(price, opened)
+        self.qty = held + signed_qty
+        self.realized += realized
+        return realized
 
 
 class Settlement(Struct, frozen=True):
@@ -78,29 +99,10 @@ class Account:
         if listing.symbol.startswith("spot:"):
             return self._settle_spot(listing, position, side, price, qty, rate)
         fee = fee_of(price, qty, rate)
-        realized = self._trade(position, signed_qty, price)
+        realized = position.trade(signed_qty, price)
         self.wallet += realized - fee
         position.fees += fee
         return Settlement(fee, "USDT", realized, position.qty)
-
-    def _trade(self, position: Position, signed_qty: E12, price: E12) -> E8:
-        """Move a position at ``price``; returns the profit realized by the closed part."""
-        realized = 0
-        held = position.qty
-        if held and (held > 0) != (signed_qty > 0):
-            closed = min(abs(held), abs(signed_qty))
-            cost = div_half_even(position.cost * closed, abs(held))
-            value = value_of(price, closed)
-            realized = value - cost if held > 0 else cost - value
-            position.cost -= cost
-            opened = abs(signed_qty) - closed
-        else:
-            opened = abs(signed_qty)
-        if opened:
-            position.cost += value_of(price, opened)
-        position.qty = held + signed_qty
-        position.realized += realized
-        return realized
 
     def _settle_spot(
         self, listing: Listing, position: Position, side: Side, price: E12, qty: E12, rate: E12
@@ -120,7 +122,7 @@ class Account:
             position.fees += fee_value
             return Settlement(fee, listing.rules.instrument.base, 0, position.qty)
         fee = fee_of(price, qty, rate)
-        realized = self._trade(position, -qty, price)
+        realized = position.trade(-qty, price)
         self.wallet += value - fee
         position.fees += fee
         return Settlement(fee, listing.rules.instrument.quote, realized, position.qty)
@@ -153,8 +155,38 @@ class Account:
 
     def settle_funding(self, listing: Listing, ts: int) -> Fact | None:
         """Pay the funding that is due, at the last rate and mark before it."""
-        due_ns, listing.next_funding_ns = listing.next_funding_ns, 0
+        due_ns = listing.next_funding_ns
         return self.pay_funding(listing, ts, listing.funding_rate, listing.value_price, due_ns)
+
+    # --- liquidation -----------------------------------------------------------------------
+
+    def is_spent(self, listing: Listing) -> bool:
+        """Whether the mark has used up the margin of the position in a perpetual."""
+        position = self.positions.get(listing.symbol)
+        if position is None or not position.qty or not listing.mark:
+            return False
+        value = value_of(listing.mark, abs(position.qty))
+        return margin.is_spent(position.qty, position.cost, value, self.leverage, listing.tiers)
+
+    def liquidate(self, listing: Listing, ts: int, exchange_ts: int) -> Liquidated:
+        """The venue takes the position over: its margin and the closing fee are lost."""
+        position = self.positions[listing.symbol]
+        value = margin.bankruptcy_value(position.qty, position.cost, self.leverage)
+        fee = div_half_even(value * (listing.taker_rate or 0), UNIT)
+        loss = margin.initial(position.cost, self.leverage) + fee
+        fact = Liquidated(
+            ts,
+            exchange_ts,
+            listing.symbol,
+            to_decimal(position.qty),
+            to_decimal(margin.price_of(value, position.qty)),
+            amount(loss),
+        )
+        self.wallet -= loss
+        position.realized -= loss
+        position.qty = position.cost = 0
+        position.funded_until = max(position.funded_until, exchange_ts)
+        return fact
 
     # --- sums ----------------------------------------------------------------------------
 
@@ -181,11 +213,11 @@ class Account:
     def margin_used(self) -> E8:
         """Initial margin of the open perpetual positions: cost / leverage."""
         cost = sum(p.cost for s, p in self.positions.items() if not s.startswith("spot:"))
-        return div_half_even(cost * 10**12, self.leverage)
+        return margin.initial(cost, self.leverage)
 
     def margin_of(self, notional: E8) -> E8:
         """The initial margin of an order of ``notional``."""
-        return div_half_even(notional * 10**12, self.leverage)
+        return margin.initial(notional, self.leverage)
 
     @property
     def realized(self) -> E8:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bot.core.events import Accepted, Cancelled, Rejected
+from bot.core.events import E12, Accepted, Cancelled, Rejected, Triggered
 from bot.core.instrument import to_decimal
 from bot.core.latency import Latency
 from bot.core.market import Market
@@ -22,7 +22,7 @@ class Answers:
 
     def heard_ns(self, resting: Resting, exchange_ts: int) -> int:
         """One order's answers come in order, even when the clock offset is corrected between."""
-        latency_ns = self._latency.draw_ns(resting.order.id)
+        latency_ns = self._latency.draw_ns(resting.order.id, self._market.one_way_ns)
         heard_ns = exchange_ts + self._market.offset_ns + latency_ns
         if heard_ns < resting.heard_ns:
             return resting.heard_ns
@@ -43,6 +43,10 @@ class Answers:
             None if resting.ahead is None else to_decimal(resting.ahead),
         )
 
+    def triggered(self, resting: Resting, exchange_ts: int, ts: int, price: E12) -> Triggered:
+        order, heard_ns = resting.order, self.heard_ns(resting, exchange_ts)
+        return Triggered(ts, exchange_ts, heard_ns, order.id, order.symbol, to_decimal(price))
+
     def rejected(
         self,
         request: Literal["order", "amend", "cancel"],
@@ -52,7 +56,8 @@ class Answers:
         ts: int,
         reason: str,
     ) -> Rejected:
-        heard_ns = exchange_ts + self._market.offset_ns + self._latency.draw_ns(order_id)
+        latency_ns = self._latency.draw_ns(order_id, self._market.one_way_ns)
+        heard_ns = exchange_ts + self._market.offset_ns + latency_ns
         return Rejected(ts, exchange_ts, heard_ns, order_id, symbol, reason, request)
 
     def cancelled(self, resting: Resting, exchange_ts: int, ts: int, reason: str) -> Cancelled:

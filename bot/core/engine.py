@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
+from types import MappingProxyType
 
 from bot.core.account import Account
 from bot.core.events import (
@@ -18,23 +19,24 @@ from bot.core.events import (
     Event,
     Fact,
     Fill,
-    FundingRate,
+    Liquidated,
     Order,
     Refusal,
     Rejected,
     Signal,
-    Tick,
-    Ticker,
     Trade,
+    Triggered,
 )
 from bot.core.exchange import Exchange
-from bot.core.instrument import to_decimal, to_e12
+from bot.core.instrument import to_decimal
 from bot.core.market import Market
 from bot.core.matching import FillPolicy
+from bot.core.orders import OrderIds
 from bot.core.risk import Risk, RiskLimits
-from bot.core.strategy import Desk, OrderIds, Strategy, View
+from bot.core.shadow import Shadow
+from bot.core.strategy import Desk, Strategy, View
 
-_ANSWERS = frozenset((Accepted, Rejected, Fill, Cancelled, Refusal))
+_ANSWERS = frozenset((Accepted, Triggered, Rejected, Fill, Cancelled, Refusal))
 COMMANDER = "command"
 """The name under which orders of a command (flatten) stand in the ledger."""
 
@@ -60,20 +62,25 @@ class Engine:
         leverage: int,
         policy: FillPolicy,
         limits: RiskLimits,
+        strategy_limits: Mapping[str, RiskLimits] = MappingProxyType({}),
+        shadows: Sequence[FillPolicy] = (),
     ) -> None:
         self.market = Market()
         self.account = Account(self.market, usdt, leverage)
-        self.exchange = Exchange(self.market, self.account, policy)
         self.ids = OrderIds()
+        self.exchange = Exchange(self.market, self.account, policy, self.ids)
+        self.shadows = tuple(Shadow(self.market, usdt, leverage, each) for each in shadows)
         self.desked = [
             Desked(strategy, View(name, symbols, self.market, self.account, self.ids))
             for name, symbols, strategy in strategies
         ]
         self._commander = View(COMMANDER, (), self.market, self.account, self.ids)
-        desks = [desked.view.desk for desked in self.desked]
-        self.risk = Risk(limits, self.market, self.account, [*desks, self._commander.desk])
+        self._desk_by_name = {desked.view.name: desked for desked in self.desked}
+        desks = {desked.view.name: desked.view.desk for desked in self.desked}
+        desks[COMMANDER] = self._commander.desk
+        self.risk = Risk(limits, self.market, self.account, desks, strategy_limits)
         self._desk_of_order: dict[int, Desked] = {}
-        self._answers: list[tuple[int, int, Answer]] = []
+        self._answers: list[tuple[int, int, Answer | Liquidated]] = []
         self._answers_sent = 0
         self._ts = 0
         self._watchers: dict[str, list[Desked]] = {}
@@ -89,47 +96,59 @@ class Engine:
         told = len(notices)
         if kind is BookUpdate or kind is Trade:
             self._step_feed(event, facts)  # type: ignore[arg-type]
-        elif kind is Tick and event.exchange_ts:
-            self.exchange.arrive_all(event.exchange_ts, ts, facts)
         else:
-            if kind is Ticker:
-                self.exchange.fund(event.symbol, event.exchange_ts, ts, facts)  # type: ignore[union-attr]
-            self.market.apply(event)
-            if kind is FundingRate:
-                self._fund(event, facts)  # type: ignore[arg-type]
+            self._step_other(event, facts)
         if facts:
             self._queue_answers(facts, 0)
         for notice in notices[told:] if len(notices) > told else ():
             # A book that crossed, or came back: heard before the book that shows it, as a gap is.
             self._ask_strategies(notice, facts)
         self._ask_strategies(event, facts)
+        if self.shadows:
+            for shadow in self.shadows:
+                shadow.compare(facts)
         return facts
 
     def _step_feed(self, event: BookUpdate | Trade, facts: list[Fact]) -> None:
         """A book or trade: arrive, apply, match. Without orders in its symbol only apply."""
         orders = self.exchange.orders_of(event.symbol)
-        if orders is not None and (orders.pending or orders.listing.next_funding_ns):
+        if orders is not None and orders.is_due(event.exchange_ts):
             self.exchange.advance(orders, event.exchange_ts, event.ts, facts)
+        shadows = self.shadows
+        if shadows:
+            for shadow in shadows:
+                shadow.before(event)
+        is_met = True
         if isinstance(event, BookUpdate):
-            if self.market.apply_book(event) and orders is not None:
+            is_met = self.market.apply_book(event)
+            if is_met and orders is not None:
                 self.exchange.match_book(orders, event, facts)
         else:
             self.market.apply_trade(event)
             if orders is not None:
                 self.exchange.match_trade(orders, event, facts)
+        if shadows and is_met:
+            for shadow in shadows:
+                shadow.after(event)
+
+    def _step_other(self, event: Event, facts: list[Fact]) -> None:
+        """Any other event, in the same order of calls."""
+        self.exchange.before(event, facts)
+        for shadow in self.shadows:
+            shadow.before(event)
+        self.market.apply(event)
+        self.exchange.after(event, facts)
+        for shadow in self.shadows:
+            shadow.after(event)
 
     def finish(self) -> list[Fact]:
         """The input has ended: what is still travelling arrives."""
         facts: list[Fact] = []
         self.exchange.finish(self._ts, facts)
+        for shadow in self.shadows:
+            shadow.finish(self._ts)
+            shadow.compare(facts)
         return facts
-
-    def _fund(self, event: FundingRate, facts: list[Fact]) -> None:
-        listing = self.market.listing(event.symbol)
-        rate, mark = to_e12(event.rate), listing.value_price
-        paid = self.account.pay_funding(listing, event.ts, rate, mark, event.funding_ts)
-        if paid is not None:
-            facts.append(paid)
 
     # --- strategies ------------------------------------------------------------------------
 
@@ -140,11 +159,14 @@ class Engine:
         """
         ts = event.ts
         if self._answers and self._answers[0][0] <= ts:
-            due: list[Answer] = []
+            due: list[Answer | Liquidated] = []
             while self._answers and self._answers[0][0] <= ts:
                 due.append(heappop(self._answers)[2])
             for answer in due:
-                self._deliver(answer, facts)
+                if type(answer) is Liquidated:
+                    self._tell_liquidation(answer, facts)
+                else:
+                    self._deliver(answer, facts)  # type: ignore[arg-type]
         symbol = getattr(event, "symbol", None)
         watching = self.desked if symbol is None else self._watchers.get(symbol)
         for desked in self._watching(symbol) if watching is None else watching:  # type: ignore[arg-type]
@@ -201,10 +223,12 @@ class Engine:
             desked.view.desk.sent(decision)
             self._submit(decision, facts)
 
-    def _submit(self, decision: Decision, facts: list[Fact]) -> None:
+    def _submit(self, decision: Decision, facts: list[Fact], *, counts: bool = True) -> None:
         if type(decision) is not Signal:
             before = len(facts)
-            self.exchange.submit(decision, self._ts, facts)  # type: ignore[arg-type]
+            self.exchange.submit(decision, self._ts, facts, counts=counts)  # type: ignore[arg-type]
+            for shadow in self.shadows:
+                shadow.submit(decision, self._ts, counts=counts)  # type: ignore[arg-type]
             self._queue_answers(facts, before)
 
     def _queue_answers(self, facts: list[Fact], start: int) -> None:
@@ -216,6 +240,39 @@ class Engine:
                 self._answers_sent += 1
                 due_ns = fact.ts if kind is Refusal else fact.answer_ts  # type: ignore[union-attr]
                 heappush(self._answers, (due_ns, self._answers_sent, fact))  # type: ignore[misc]
+                if kind is Fill:
+                    self.risk.hear(fact)  # type: ignore[arg-type]
+            elif kind is Order:
+                self._adopt(fact)  # type: ignore[arg-type]
+            elif kind is Liquidated:
+                self._queue_liquidation(fact)  # type: ignore[arg-type]
+
+    def _adopt(self, order: Order) -> None:
+        """An order that the venue made is its strategy's like any other."""
+        desked = self._desk_by_name.get(order.strategy)
+        desk = self._commander.desk if desked is None else desked.view.desk
+        if order.id in desk.orders:
+            return
+        if desked is not None:
+            self._desk_of_order[order.id] = desked
+        desk.sent(order)
+
+    def _queue_liquidation(self, fact: Liquidated) -> None:
+        """It is heard after every answer of its symbol that is under way."""
+        waiting = [due for due, _, answer in self._answers if answer.symbol == fact.symbol]
+        self._answers_sent += 1
+        due_ns = max([fact.ts, *waiting])
+        heappush(self._answers, (due_ns, self._answers_sent, fact))
+        self.risk.hear_liquidation(fact)
+
+    def _tell_liquidation(self, fact: Liquidated, facts: list[Fact]) -> None:
+        for desk in self._desks():
+            desk.positions.pop(fact.symbol, None)
+        for desked in self._watchers.get(fact.symbol) or self._watching(fact.symbol):
+            desked.view.ts = self._ts
+            decisions = desked.strategy.on_event(fact, desked.view)
+            if decisions:
+                self._decide(desked, decisions, facts)
 
     # --- commands --------------------------------------------------------------------------
 
@@ -246,10 +303,10 @@ class Engine:
     def _order_directly(
         self, decision: Order | Cancel, facts: list[Fact], desk: Desk | None = None
     ) -> None:
-        """A command's decision does not ask risk."""
+        """A command's decision does not ask risk; its cancels are one request to the venue."""
         facts.append(decision)
         (desk or self._commander.desk).sent(decision)
-        self._submit(decision, facts)
+        self._submit(decision, facts, counts=False)
 
     def _desks(self) -> list[Desk]:
         return [*(desked.view.desk for desked in self.desked), self._commander.desk]

@@ -19,6 +19,11 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from bot.core.terms import ClockOffset as ClockOffset  # noqa: PLC0414 - named here for all
+from bot.core.terms import Fees as Fees  # noqa: PLC0414
+from bot.core.terms import Instrument as Instrument  # noqa: PLC0414
+from bot.core.terms import RiskTier as RiskTier  # noqa: PLC0414
+
 E12: TypeAlias = int
 """A price or a quantity in units of 1e-12."""
 E8: TypeAlias = int
@@ -28,6 +33,9 @@ Level: TypeAlias = tuple[E12, E12]
 Side: TypeAlias = Literal["Buy", "Sell"]
 OrderType: TypeAlias = Literal["Limit", "Market"]
 TimeInForce: TypeAlias = Literal["GTC", "IOC", "FOK", "PostOnly"]
+TriggerBy: TypeAlias = Literal["last", "mark", "index"]
+"""The price that a trigger watches: trades, the mark, or the index."""
+StopType: TypeAlias = Literal["TakeProfit", "StopLoss"]
 CommandName: TypeAlias = Literal["pause", "resume", "cancel_all", "flatten", "halt", "stop"]
 
 
@@ -129,44 +137,6 @@ class FundingRate(Struct, frozen=True, tag=True, gc=False):
     funding_ts: int
 
 
-class Instrument(Struct, frozen=True, tag=True, gc=False):
-    """The venue's rules for a symbol. A limit of 0 is no limit."""
-
-    ts: int
-    exchange_ts: int
-    symbol: str
-    base: str
-    quote: str
-    tick_size: Decimal
-    qty_step: Decimal
-    min_qty: Decimal
-    min_notional: Decimal
-    max_limit_qty: Decimal = Decimal(0)
-    max_market_qty: Decimal = Decimal(0)
-    max_leverage: Decimal = Decimal(1)
-    price_limit_x: Decimal = Decimal(0)
-    price_limit_y: Decimal = Decimal(0)
-    funding_interval_min: int = 0
-
-
-class Fees(Struct, frozen=True, tag=True, gc=False):
-    """The account's fee rates for a category; a rebate is negative."""
-
-    ts: int
-    category: str
-    maker_rate: Decimal
-    taker_rate: Decimal
-    exchange_ts: int = 0
-
-
-class ClockOffset(Struct, frozen=True, tag=True, gc=False):
-    """Local clock minus exchange clock."""
-
-    ts: int
-    offset_ns: int
-    exchange_ts: int = 0
-
-
 class FeedLatency(Struct, frozen=True, tag=True, gc=False):
     """From the venue's matching to our inbox, on the venue's clock, over the last seconds.
 
@@ -266,7 +236,14 @@ class Signal(Struct, frozen=True, tag=True, gc=False):
 
 
 class Order(Struct, frozen=True, tag=True, gc=False):
-    """A wish to trade. ``price`` is None for a market order."""
+    """A wish to trade. ``price`` is None for a market order.
+
+    With a ``trigger_price`` it waits at the venue until the price named by ``trigger_by`` has
+    risen or fallen to it (``trigger_direction``), and only then meets the book. One of a
+    ``stop_type`` belongs to the position: it closes what is held then, takes the place of the one
+    before it, and goes with the position. ``take_profit`` and ``stop_loss`` are trigger prices
+    of such exits, which the venue makes when the order fills; what each watches is in its ``_by``.
+    """
 
     ts: int
     id: int
@@ -279,16 +256,28 @@ class Order(Struct, frozen=True, tag=True, gc=False):
     price: Decimal | None = None
     reduce_only: bool = False
     tag: str = ""
+    trigger_price: Decimal | None = None
+    trigger_by: TriggerBy | None = None
+    trigger_direction: Literal["rise", "fall"] | None = None
+    stop_type: StopType | None = None
+    take_profit: Decimal | None = None
+    take_profit_by: TriggerBy | None = None
+    stop_loss: Decimal | None = None
+    stop_loss_by: TriggerBy | None = None
 
 
 class Amend(Struct, frozen=True, tag=True, gc=False):
-    """A change of an open order; ``qty`` is the new total quantity, None keeps the old."""
+    """A change of an open order; ``qty`` is the new total quantity, None keeps the old.
+
+    A ``trigger_price`` can be moved while the order still waits for it.
+    """
 
     ts: int
     order_id: int
     symbol: str
     price: Decimal | None = None
     qty: Decimal | None = None
+    trigger_price: Decimal | None = None
 
 
 class Cancel(Struct, frozen=True, tag=True, gc=False):
@@ -326,6 +315,17 @@ class Accepted(Struct, frozen=True, tag=True, gc=False):
     price: Decimal | None
     qty: Decimal
     ahead: Decimal | None
+
+
+class Triggered(Struct, frozen=True, tag=True, gc=False):
+    """A conditional order's time has come: ``price`` is what reached its trigger."""
+
+    ts: int
+    exchange_ts: int
+    answer_ts: int
+    order_id: int
+    symbol: str
+    price: Decimal
 
 
 class Rejected(Struct, frozen=True, tag=True, gc=False):
@@ -396,7 +396,10 @@ class FundingPaid(Struct, frozen=True, tag=True, gc=False):
 
 
 class Liquidated(Struct, frozen=True, tag=True, gc=False):
-    """The venue closed the position because its margin was gone."""
+    """The venue took the position over at its bankruptcy ``price`` because its margin was gone.
+
+    ``loss`` is all that the wallet lost by it: the position's margin and the closing fee.
+    """
 
     ts: int
     exchange_ts: int
@@ -426,8 +429,8 @@ Event: TypeAlias = MarketEvent | Prediction
 Input: TypeAlias = Frame | Connected | Disconnected | Event
 """What the one queue and the journal hold."""
 Decision: TypeAlias = Signal | Order | Amend | Cancel
-Outcome: TypeAlias = Accepted | Rejected | Fill | Cancelled | FundingPaid | Liquidated
-Answer: TypeAlias = Accepted | Rejected | Fill | Cancelled | Refusal
+Outcome: TypeAlias = Accepted | Triggered | Rejected | Fill | Cancelled | FundingPaid | Liquidated
+Answer: TypeAlias = Accepted | Triggered | Rejected | Fill | Cancelled | Refusal
 """What a strategy hears back about its orders."""
 Fact: TypeAlias = Decision | Refusal | Outcome
 """What ``engine.step`` returns."""

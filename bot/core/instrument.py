@@ -100,19 +100,23 @@ def fee_of(price: E12, qty: E12, rate: E12) -> E8:
 class Rules:
     """An ``Instrument`` in integers: rounding to the grid and the venue's validation."""
 
-    __slots__ = ("instrument", "max_limit_qty", "max_market_qty", "min_notional", "min_qty",
-                 "qty_step", "tick_size")  # fmt: skip
+    __slots__ = ("instrument", "is_linear", "max_limit_qty", "max_market_qty", "min_notional",
+                 "min_qty", "price_limit_x", "price_limit_y", "qty_step", "tick_size",
+                 )  # fmt: skip
 
     def __init__(self, instrument: Instrument) -> None:
         if instrument.tick_size <= 0 or instrument.qty_step <= 0:
             raise NumberError(f"{instrument.symbol}: tick size and quantity step must be positive")
         self.instrument = instrument
+        self.is_linear = instrument.symbol.startswith("linear:")
         self.tick_size = to_e12(instrument.tick_size)
         self.qty_step = to_e12(instrument.qty_step)
         self.min_qty = to_e12(instrument.min_qty)
         self.min_notional = to_e12(instrument.min_notional) * UNIT
         self.max_limit_qty = to_e12(instrument.max_limit_qty)
         self.max_market_qty = to_e12(instrument.max_market_qty)
+        self.price_limit_x = to_e12(instrument.price_limit_x)
+        self.price_limit_y = to_e12(instrument.price_limit_y)
 
     def price(self, number: float) -> Decimal:
         """The nearest price on the tick grid."""
@@ -146,7 +150,3 @@ class Rules:
         if price and price * qty < self.min_notional and not order.reduce_only:
             return "110094" if self.is_linear else "170140"
         return None
-
-    @property
-    def is_linear(self) -> bool:
-        return self.instrument.symbol.startswith("linear:")

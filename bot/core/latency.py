@@ -11,16 +11,23 @@ _U16 = (1 << 16) - 1
 
 
 class Latency(Struct, frozen=True):
-    """``base_ns`` plus a normal jitter of ``jitter_ns`` (one sigma), never below 0."""
+    """``base_ns`` plus a normal jitter of ``jitter_ns`` (one sigma), never below 0.
+
+    With ``is_measured`` the one-way time to the venue that was last measured and recorded stands
+    in for ``base_ns``, once there is one.
+    """
 
     base_ns: int = 0
     jitter_ns: int = 0
     seed: int = 0
+    is_measured: bool = False
 
-    def draw_ns(self, order_id: int) -> int:
+    def draw_ns(self, order_id: int, measured_ns: int = 0) -> int:
+        """``measured_ns`` is the one-way time last measured, 0 for none yet."""
+        base_ns = measured_ns if self.is_measured and measured_ns else self.base_ns
         if not self.jitter_ns:
-            return self.base_ns
-        return max(0, self.base_ns + _deviation(self.seed, order_id) * self.jitter_ns // _U16)
+            return base_ns
+        return max(0, base_ns + _deviation(self.seed, order_id) * self.jitter_ns // _U16)
 
 
 @lru_cache(maxsize=4096)

@@ -21,6 +21,8 @@ from bot.core.events import (
     Trade,
 )
 from bot.core.instrument import UNIT, Rules, to_e12
+from bot.core.margin import Tier, tiers_of
+from bot.core.price_limits import Premium
 
 CROSSED_AGAIN_NS = 2_000_000_000
 """How often a crossed book is told of, so that it is asked for again."""
@@ -30,11 +32,13 @@ class Listing:
     """One symbol. ``clock_ns`` is the largest exchange stamp seen in its books and trades.
 
     ``live_seq`` is the ``seq`` of the snapshot since which the book is known without a gap.
+    The fee rates are None until the venue's are known.
     """
 
-    __slots__ = ("book", "candle", "clock_ns", "crossed_ts", "funding_rate", "is_live",
-                 "last_price", "live_seq", "mark", "next_funding_ns", "predictions", "rules",
-                 "symbol", "ticker", "was_crossed")  # fmt: skip
+    __slots__ = ("book", "candle", "clock_ns", "crossed_ts", "funding_rate", "index", "is_live",
+                 "last_price", "live_seq", "maker_rate", "mark", "next_funding_ns", "predictions",
+                 "premium", "rules", "symbol", "taker_rate", "ticker", "tiers", "was_crossed",
+                 )  # fmt: skip
 
     def __init__(self, symbol: str) -> None:
         self.symbol = symbol
@@ -46,12 +50,20 @@ class Listing:
         self.clock_ns = 0
         self.last_price: E12 = 0
         self.mark: E12 = 0
+        self.index: E12 = 0
+        self.premium = Premium()
+        self.tiers: tuple[Tier, ...] = ()
+        self.maker_rate: E12 | None = None
+        self.taker_rate: E12 | None = None
         self.next_funding_ns = 0
         self.funding_rate: E12 = 0
         self.rules: Rules | None = None
         self.ticker: Ticker | None = None
         self.candle: Candle | None = None
         self.predictions: dict[str, Prediction] = {}
+
+    def set_fees(self, fees: Fees) -> None:
+        self.maker_rate, self.taker_rate = to_e12(fees.maker_rate), to_e12(fees.taker_rate)
 
     @property
     def mid_e12(self) -> E12:
@@ -70,6 +82,7 @@ class Listing:
 class Market:
     """The listings, changed only by ``apply``.
 
+    ``fees`` are by category or symbol; ``one_way_ns`` is half of the round trip last measured.
     ``notices`` collects the gaps found here, books that crossed and came back, for the caller to
     record and clear; the codec tells of all others as events.
     """
@@ -77,6 +90,7 @@ class Market:
     def __init__(self) -> None:
         self.listings: dict[str, Listing] = {}
         self.offset_ns = 0
+        self.one_way_ns = 0
         self.fees: dict[str, Fees] = {}
         self.notices: list[FeedDown | FeedUp] = []
         self._appliers: dict[type, Callable[[Any], object]] = {
@@ -96,6 +110,9 @@ class Market:
         found = self.listings.get(symbol)
         if found is None:
             found = self.listings[symbol] = Listing(symbol)
+            for key in (symbol.partition(":")[0], symbol):
+                if key in self.fees:
+                    found.set_fees(self.fees[key])
         return found
 
     def apply(self, event: Event) -> None:
@@ -156,8 +173,11 @@ class Market:
             listing.funding_rate = to_e12(event.funding_rate)
             if event.next_funding_ts:
                 listing.next_funding_ns = event.next_funding_ts
+        if event.index is not None:
+            listing.index = to_e12(event.index)
         if event.mark is not None:
-            listing.mark = to_e12(event.mark)
+            listing.mark = mark = to_e12(event.mark)
+            listing.premium.sample(event.exchange_ts, (listing.mid_e12 or mark) - mark)
 
     def _candle(self, event: Candle) -> None:
         listing = self.listing(event.symbol)
@@ -169,13 +189,28 @@ class Market:
         self.listing(event.symbol).predictions[event.model] = event
 
     def _instrument(self, event: Instrument) -> None:
-        self.listing(event.symbol).rules = Rules(event)
+        listing = self.listing(event.symbol)
+        listing.rules, listing.tiers = Rules(event), tiers_of(event.tiers)
 
     def _fees(self, event: Fees) -> None:
-        self.fees[event.category] = event
+        """Rates of a symbol go before those of its category."""
+        self.fees[event.symbol or event.category] = event
+        for listing in self.listings.values():
+            is_meant = (
+                listing.symbol == event.symbol
+                if event.symbol
+                else (
+                    listing.symbol.startswith(f"{event.category}:")
+                    and listing.symbol not in self.fees
+                )
+            )
+            if is_meant:
+                listing.set_fees(event)
 
     def _offset(self, event: ClockOffset) -> None:
         self.offset_ns = event.offset_ns
+        if event.round_trip_ns:
+            self.one_way_ns = event.round_trip_ns // 2
 
     def _down(self, event: FeedDown) -> None:
         listing = self.listing(event.symbol)

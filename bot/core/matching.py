@@ -9,15 +9,15 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from bot.core.account import Account
+from bot.core.account import Account, Settlement
 from bot.core.answers import Answers
 from bot.core.book import Book
 from bot.core.events import E12, BookUpdate, Fact, Fill, Trade
-from bot.core.instrument import UNIT, amount, to_decimal, to_e12
+from bot.core.instrument import UNIT, amount, to_decimal
 from bot.core.latency import Latency
-from bot.core.market import Market
 from bot.core.orders import SymbolOrders
 from bot.core.queue import QueuePolicy, Resting, after_book, after_trade
+from bot.core.stops import Stops
 
 Cause: TypeAlias = Literal["take", "queue", "through", "cross"]
 
@@ -31,6 +31,8 @@ class FillPolicy(Struct, frozen=True):
     order_latency: Latency = Latency()
     response_latency: Latency = Latency()
     market_slippage: E12 = UNIT // 20
+    beyond_limit: Literal["move", "reject"] = "move"
+    rate_limits: bool = False
 
 
 class Happening(Struct, frozen=True, gc=False):
@@ -46,12 +48,12 @@ class Matcher:
     """Turns market events and arriving orders into fills, and books them on the account."""
 
     def __init__(
-        self, market: Market, account: Account, policy: FillPolicy, answers: Answers
+        self, account: Account, policy: FillPolicy, answers: Answers, stops: Stops
     ) -> None:
-        self._market = market
         self._account = account
         self._policy = policy
         self._answers = answers
+        self._stops = stops
         self._fills = 0
 
     def on_trade(self, orders: SymbolOrders, event: Trade, facts: list[Fact]) -> None:
@@ -156,45 +158,49 @@ class Matcher:
         if qty <= 0:
             return 0
         maker = happening.cause != "take"
-        fees = self._market.fees[order.symbol.partition(":")[0]]
-        rate = to_e12(fees.maker_rate if maker else fees.taker_rate)
+        rate = orders.listing.maker_rate if maker else orders.listing.taker_rate
+        assert rate is not None, f"no fees are known for {order.symbol}"
         settled = self._account.settle(
             orders.listing, order.side, price, qty, rate, happening.exchange_ts
         )
         resting.leaves -= qty
         self._fills += 1
-        facts.append(
-            Fill(
-                ts=happening.ts,
-                exchange_ts=happening.exchange_ts,
-                answer_ts=self._answers.heard_ns(resting, happening.exchange_ts),
-                id=self._fills,
-                order_id=order.id,
-                strategy=order.strategy,
-                symbol=order.symbol,
-                side=order.side,
-                price=to_decimal(price),
-                qty=to_decimal(qty),
-                maker=maker,
-                fee=amount(settled.fee),
-                fee_coin=settled.fee_coin,
-                cause=happening.cause,
-                cause_seq=happening.seq,
-                ahead_at_arrival=(
-                    None
-                    if resting.ahead_at_arrival is None
-                    else to_decimal(resting.ahead_at_arrival)
-                ),
-                leaves=to_decimal(resting.leaves),
-                policy=self._policy.queue,
-                realized_pnl=amount(settled.realized),
-                position=to_decimal(settled.position),
-            )
-        )
+        facts.append(self._told(resting, price, qty, happening, settled))
         if maker and not resting.leaves:
             orders.remove(resting)
         self._drop_reduce_only(orders, happening, facts)
+        if orders.stops or orders.triggered:
+            self._stops.clear(orders, happening.exchange_ts, happening.ts, facts)
+        if order.take_profit is not None or order.stop_loss is not None:
+            self._stops.attach(orders, order, happening.exchange_ts, happening.ts, facts)
         return qty
+
+    def _told(
+        self, resting: Resting, price: E12, qty: E12, happening: Happening, settled: Settlement
+    ) -> Fill:
+        order, ahead = resting.order, resting.ahead_at_arrival
+        return Fill(
+            ts=happening.ts,
+            exchange_ts=happening.exchange_ts,
+            answer_ts=self._answers.heard_ns(resting, happening.exchange_ts),
+            id=self._fills,
+            order_id=order.id,
+            strategy=order.strategy,
+            symbol=order.symbol,
+            side=order.side,
+            price=to_decimal(price),
+            qty=to_decimal(qty),
+            maker=happening.cause != "take",
+            fee=amount(settled.fee),
+            fee_coin=settled.fee_coin,
+            cause=happening.cause,
+            cause_seq=happening.seq,
+            ahead_at_arrival=None if ahead is None else to_decimal(ahead),
+            leaves=to_decimal(resting.leaves),
+            policy=self._policy.queue,
+            realized_pnl=amount(settled.realized),
+            position=to_decimal(settled.position),
+        )
 
     def _drop_reduce_only(
         self, orders: SymbolOrders, happening: Happening, facts: list[Fact]

@@ -7,9 +7,10 @@ answered. Prices and quantities are floats here; ``View`` puts orders on the ven
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bot.core.account import Account
 from bot.core.book import Book
@@ -25,18 +26,23 @@ from bot.core.events import (
     Decision,
     Event,
     Fill,
+    Liquidated,
     Order,
     Prediction,
     Rejected,
     Side,
     Signal,
+    StopType,
     Ticker,
     TimeInForce,
+    TriggerBy,
+    Triggered,
 )
-from bot.core.instrument import UNIT, Rules, to_e12
+from bot.core.instrument import UNIT, Rules, to_decimal, to_e12
 from bot.core.market import Market
+from bot.core.orders import OrderIds
 
-Seen: TypeAlias = Event | Answer
+Seen: TypeAlias = Event | Answer | Liquidated
 """What ``on_event`` is called with."""
 
 
@@ -68,6 +74,7 @@ class OpenOrder(Struct):
     leaves_e12: E12
     tag: str
     reduce_only: bool = False
+    trigger_e12: E12 = 0
     is_accepted: bool = False
     is_amending: bool = False
     is_cancelling: bool = False
@@ -81,6 +88,11 @@ class OpenOrder(Struct):
     def price(self) -> float:
         """The limit price; 0 for a market order."""
         return self.price_e12 / UNIT
+
+    @property
+    def trigger(self) -> float:
+        """The price that a conditional order waits for; 0 for any other, or once it is reached."""
+        return self.trigger_e12 / UNIT
 
     @property
     def leaves(self) -> float:
@@ -102,6 +114,7 @@ class Desk(Struct):
             self.orders[decision.id] = OpenOrder(
                 decision.id, decision.symbol, decision.side, price, qty, qty, decision.tag,
                 decision.reduce_only,
+                0 if decision.trigger_price is None else to_e12(decision.trigger_price),
             )  # fmt: skip
         elif type(decision) is Cancel or type(decision) is Amend:
             order = self.orders.get(decision.order_id)
@@ -132,6 +145,8 @@ class Desk(Struct):
             order.leaves_e12 = order.qty_e12 - filled
             if answer.price is not None:
                 order.price_e12 = to_e12(answer.price)
+        elif type(answer) is Triggered:
+            order.trigger_e12 = 0
         elif type(answer) is Cancelled or (type(answer) is Rejected and answer.request == "order"):
             del self.orders[answer.order_id]
         elif type(answer) is Rejected:
@@ -190,7 +205,9 @@ class View:
 
     def taker_rate(self, symbol: str) -> float:
         """The fee rate of taking liquidity."""
-        return float(self._market.fees[symbol.partition(":")[0]].taker_rate)
+        rate = self._market.listing(symbol).taker_rate
+        assert rate is not None, f"no fees are known for {symbol}"
+        return rate / UNIT
 
     def ticker(self, symbol: str) -> Ticker | None:
         return self._market.listing(symbol).ticker
@@ -229,26 +246,94 @@ class View:
         tif: TimeInForce = "GTC",
         reduce_only: bool = False,
         tag: str = "",
+        take_profit: float | None = None,
+        stop_loss: float | None = None,
     ) -> Order:
-        """A limit order at the nearest tick, quantity rounded down to the step."""
+        """A limit order at the nearest tick, quantity rounded down to the step.
+
+        Once it fills, the position is closed at the market when the last price reaches
+        ``take_profit`` or ``stop_loss``.
+        """
         rules = self._rules(symbol)
-        return Order(
+        order = Order(
             self.ts, self._ids.next(), self.name, symbol, side, "Limit", tif, rules.qty(qty),
             rules.price(price), reduce_only, tag,
         )  # fmt: skip
+        return _with_exits(order, rules, take_profit, stop_loss)
 
     def market(
-        self, symbol: str, side: Side, qty: float, *, reduce_only: bool = False, tag: str = ""
+        self,
+        symbol: str,
+        side: Side,
+        qty: float,
+        *,
+        reduce_only: bool = False,
+        tag: str = "",
+        take_profit: float | None = None,
+        stop_loss: float | None = None,
     ) -> Order:
-        """A market order, quantity rounded down to the step."""
-        qty_on_grid = self._rules(symbol).qty(qty)
-        return Order(
-            self.ts, self._ids.next(), self.name, symbol, side, "Market", "IOC", qty_on_grid,
+        """A market order, quantity rounded down to the step; exits as of a limit order."""
+        rules = self._rules(symbol)
+        order = Order(
+            self.ts, self._ids.next(), self.name, symbol, side, "Market", "IOC", rules.qty(qty),
             None, reduce_only, tag,
         )  # fmt: skip
+        return _with_exits(order, rules, take_profit, stop_loss)
+
+    def stop(
+        self,
+        symbol: str,
+        side: Side,
+        qty: float,
+        trigger: float,
+        *,
+        price: float | None = None,
+        by: TriggerBy = "last",
+        reduce_only: bool = False,
+        tag: str = "",
+    ) -> Order:
+        """An order that waits at the venue for ``trigger``: at the market, or at ``price``.
+
+        It waits for a rise if the price watched is below ``trigger`` now, else for a fall.
+        """
+        rules = self._rules(symbol)
+        return Order(
+            self.ts, self._ids.next(), self.name, symbol, side,
+            "Market" if price is None else "Limit", "IOC" if price is None else "GTC",
+            rules.qty(qty), None if price is None else rules.price(price), reduce_only, tag,
+            rules.price(trigger), by, self._direction(symbol, by, trigger),
+        )  # fmt: skip
+
+    def exit(
+        self, symbol: str, kind: StopType, trigger: float, *, by: TriggerBy = "last"
+    ) -> Order | None:
+        """Close the account's whole position at the market when ``trigger`` is reached.
+
+        It takes the place of the exit of this kind before it; None where nothing is held.
+        """
+        rules, held = self._rules(symbol), self._account.qty(symbol)
+        if not held:
+            return None
+        return Order(
+            self.ts, self._ids.next(), self.name, symbol, "Sell" if held > 0 else "Buy", "Market",
+            "IOC", to_decimal(abs(held)), None, reduce_only=True, tag=kind,
+            trigger_price=rules.price(trigger), trigger_by=by,
+            trigger_direction="rise" if (held > 0) == (kind == "TakeProfit") else "fall",
+            stop_type=kind,
+        )  # fmt: skip
+
+    def _direction(self, symbol: str, by: TriggerBy, trigger: float) -> Literal["rise", "fall"]:
+        listing = self._market.listing(symbol)
+        watched = {"last": listing.last_price, "mark": listing.mark, "index": listing.index}[by]
+        return "rise" if trigger * UNIT > (watched or listing.mid_e12) else "fall"
 
     def amend(
-        self, order: OpenOrder, *, qty: float | None = None, price: float | None = None
+        self,
+        order: OpenOrder,
+        *,
+        qty: float | None = None,
+        price: float | None = None,
+        trigger: float | None = None,
     ) -> Amend:
         """Change an open order; ``qty`` is the new total quantity."""
         rules = self._rules(order.symbol)
@@ -258,6 +343,7 @@ class View:
             order.symbol,
             None if price is None else rules.price(price),
             None if qty is None else rules.qty(qty),
+            None if trigger is None else rules.price(trigger),
         )
 
     def cancel(self, order: OpenOrder) -> Cancel:
@@ -277,14 +363,13 @@ class View:
         return rules
 
 
-class OrderIds:
-    """Order ids are a counter, so that a replay gives the same ones."""
-
-    __slots__ = ("last",)
-
-    def __init__(self) -> None:
-        self.last = 0
-
-    def next(self) -> int:
-        self.last += 1
-        return self.last
+def _with_exits(
+    order: Order, rules: Rules, take_profit: float | None, stop_loss: float | None
+) -> Order:
+    if take_profit is None and stop_loss is None:
+        return order
+    return replace(
+        order,
+        take_profit=None if take_profit is None else rules.price(take_profit),
+        stop_loss=None if stop_loss is None else rules.price(stop_loss),
+    )

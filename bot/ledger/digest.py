@@ -15,7 +15,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
-from bot.core.events import Fact
+from bot.core.events import Amend, Fact, Order
 
 _encode = msgspec.json.Encoder().encode
 
@@ -73,6 +73,12 @@ def plain_values(fact: Fact) -> list[Any]:
 
 def _line(kind: type[Fact], values: list[Any]) -> bytes:
     _, _, tag_at, row = _SHAPES[kind]
+    optional = _OPTIONAL.get(kind)
+    if optional is not None:
+        values = values.copy()
+        for index in optional:
+            if values[index] is None:
+                values[index] = msgspec.UNSET
     return _encode(row(*values[:tag_at], kind.__name__, *values[tag_at:])) + b"\n"
 
 
@@ -103,3 +109,16 @@ def _shape(
 FIELDS: Final = {kind: tuple(sorted(kind.__struct_fields__)) for kind in get_args(Fact)}
 """The fields of every kind of fact, sorted."""
 _SHAPES: Final = {kind: _shape(kind) for kind in get_args(Fact)}
+
+LATER: Final = {
+    Order: (
+        "trigger_price", "trigger_by", "trigger_direction", "stop_type",
+        "take_profit", "take_profit_by", "stop_loss", "stop_loss_by",
+    ),
+    Amend: ("trigger_price",),
+}  # fmt: skip
+"""Fields that most facts of their kind do not use, left out of the line while they are None: a
+digest from before they existed is still the digest of the same facts."""
+_OPTIONAL: Final[dict[type[Any], tuple[int, ...]]] = {
+    kind: tuple(FIELDS[kind].index(name) for name in names) for kind, names in LATER.items()
+}

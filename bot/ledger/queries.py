@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import ColumnElement, Connection, Table, func, select
 
 from bot.core.instrument import amount, to_decimal
-from bot.ledger import tables
+from bot.ledger import shadows, tables
 from bot.ledger.database import LedgerError, shown
 from bot.ledger.digest import plain
 from bot.ledger.folds import Account, order_outcome
@@ -175,7 +175,10 @@ def pnl(
     run: str | None = None,
     symbol: str | None = None,
 ) -> list[Record]:
-    """Profit per symbol and in total, in quote coins: net = realized - fees - funding."""
+    """Profit per symbol and in total, in quote coins: net = realized - fees - funding.
+
+    With shadow accounts each row names its policy, and theirs follow.
+    """
     run_id = run_of(connection, run)
     sums: dict[str, list[Decimal]] = defaultdict(lambda: [Decimal(0), Decimal(0), Decimal(0)])
     for name, account in _accounts(connection, run_id, symbol).items():
@@ -185,7 +188,7 @@ def pnl(
         sums[row["symbol"]][2] += row["amount"]
     total = [sum(column, Decimal(0)) for column in zip(*sums.values(), strict=True)]
     named = [*sorted(sums.items()), ("total", total or [Decimal(0)] * 3)]
-    return [
+    traded = [
         {
             "symbol": name,
             "realized_pnl": plain(realized),
@@ -195,6 +198,15 @@ def pnl(
         }
         for name, (realized, fees, funding) in named
     ]
+    others = shadows.pnl(connection, run_id, symbol)
+    if not others:
+        return traded
+    policies = json.loads(_run_config(connection, run_id))["exchange"]["policies"]
+    return [{"policy": policies[0], **row} for row in traded] + others
+
+
+def _run_config(connection: Connection, run_id: str) -> str:
+    return str(connection.scalar(select(tables.runs.c.config).where(tables.runs.c.id == run_id)))
 
 
 def _accounts(connection: Connection, run_id: str, symbol: str | None) -> dict[str, Account]:

@@ -1,8 +1,8 @@
 """The ledger's tables, the same on SQLite and Postgres. Shape only; no engine, no SQL.
 
 Rows are facts: they are added and never changed, but for a run's own row, a gap's end, a
-symbol's latest rules, and old snapshots, which go. Money, prices and quantities are exact
-decimals in text, times integer ns.
+symbol's latest rules, and old snapshots, which go. Money, prices and quantities are exact decimals
+in text, times integer ns.
 ``position`` is the journal position of a row's cause, ``n`` a fact's number in its run; both
 count from 0.
 """
@@ -147,12 +147,20 @@ orders: Final = _fact_table(
     _money("price", nullable=True),
     _flag("reduce_only"),
     _text("tag"),
+    _money("trigger_price", nullable=True),  # of a conditional order, as the three after it
+    _text("trigger_by", nullable=True),
+    _text("trigger_direction", nullable=True),
+    _text("stop_type", nullable=True),
+    _money("take_profit", nullable=True),
+    _text("take_profit_by", nullable=True),
+    _money("stop_loss", nullable=True),
+    _text("stop_loss_by", nullable=True),
     by_order=True,
 )
 
 order_events: Final = _fact_table(
     "order_events",
-    _text("kind"),  # Amend, Cancel, Refusal, Accepted, Rejected, Cancelled
+    _text("kind"),  # Amend, Cancel, Refusal, Accepted, Triggered, Rejected, Cancelled
     _number("ts"),
     _number("exchange_ts", nullable=True),
     _number("answer_ts", nullable=True),
@@ -166,6 +174,7 @@ order_events: Final = _fact_table(
     _money("qty", nullable=True),
     _money("leaves", nullable=True),
     _money("ahead", nullable=True),
+    _money("trigger_price", nullable=True),
     by_order=True,
 )
 
@@ -357,4 +366,67 @@ candles: Final = Table(
     _money("close"),
     _money("volume"),
     sqlite_with_rowid=False,
+)
+
+# --- Shadow accounts: the same orders under another fill policy ----------------------------------
+
+
+def _shadow_table(name: str, key: str, *columns: Column[Any]) -> Table:
+    return Table(
+        name,
+        metadata,
+        _run_key(),
+        _text("policy", primary_key=True),
+        _number(key, primary_key=True),
+        _number("position"),
+        *columns,
+        sqlite_with_rowid=False,
+    )
+
+
+shadow_fills: Final = _shadow_table(
+    "shadow_fills",
+    "n",  # a fact's number in its account
+    _number("ts"),
+    _number("exchange_ts"),
+    _number("fill_id"),
+    _number("order_id"),
+    _text("strategy"),
+    _text("symbol"),
+    _text("side"),
+    _money("price"),
+    _money("qty"),
+    _flag("maker"),
+    _money("fee"),
+    _text("fee_coin"),
+    _text("cause"),
+    _number("cause_seq"),
+    _money("ahead_at_arrival", nullable=True),
+    _money("leaves"),
+    _money("realized_pnl"),
+    _money("position_qty"),
+)
+
+shadow_outcomes: Final = _shadow_table(
+    "shadow_outcomes",
+    "n",
+    _text("kind"),
+    _number("ts"),
+    _number("exchange_ts", nullable=True),
+    _number("order_id", nullable=True),
+    _text("symbol"),
+    _text("request", nullable=True),
+    _text("reason", nullable=True),
+    _money("price", nullable=True),
+    _money("qty", nullable=True),
+    _money("leaves", nullable=True),
+    _money("ahead", nullable=True),
+    _money("amount", nullable=True),  # of FundingPaid, the loss of Liquidated
+)
+
+shadow_equity: Final = _shadow_table(
+    "shadow_equity",
+    "ts",
+    _money("equity"),
+    _money("wallet"),
 )

@@ -30,7 +30,7 @@ class Status(Struct, frozen=True):
     run: str
     ts: int
     version: str
-    trading: Literal["active", "paused", "halted"]
+    trading: Literal["active", "reducing", "halted"]
     inputs: int = 0
     facts: int = 0
     orders: int = 0

@@ -27,7 +27,7 @@ Judged: TypeAlias = Callable[[], Awaitable[list[Quality]]]
 EDGES_S: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0
 )  # fmt: skip
-_STATES: Final = ("active", "paused", "halted")
+_STATES: Final = ("active", "reducing", "halted")
 _Row: TypeAlias = tuple[tuple[str, ...], float]
 
 

@@ -188,7 +188,7 @@ class State(Struct, frozen=True):
     ts: int
     started_ts: int
     trading: str
-    """active, paused or halted; "" where it is not known."""
+    """active, reducing or halted; "" where it is not known."""
     symbols: list[str]
     models: list[str]
     untrained: list[str]

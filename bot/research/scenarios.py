@@ -5,7 +5,7 @@ The format is described in ``tests/scenarios/README.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -18,30 +18,29 @@ from msgspec import Struct
 from bot.core.engine import Engine
 from bot.core.errors import PlainError
 from bot.core.events import (
-    Accepted,
     Amend,
     BookUpdate,
     Cancel,
-    Cancelled,
+    ClockOffset,
     Decision,
     Event,
     Fact,
     FeedDown,
     Fees,
-    Fill,
     FundingRate,
     Instrument,
     Order,
-    Rejected,
+    RiskTier,
     Tick,
     Ticker,
     Trade,
 )
-from bot.core.instrument import amount, parse_e12, to_decimal, to_e8, to_e12
+from bot.core.instrument import parse_e12, to_e8, to_e12
 from bot.core.latency import Latency
 from bot.core.matching import FillPolicy
 from bot.core.risk import RiskLimits
 from bot.core.strategy import Seen, View
+from bot.research.outcome import compare
 
 _MS = 1_000_000
 _NO_LIMITS = RiskLimits(10**30, 10**30, 10**30, 10**9, 10**9)
@@ -59,9 +58,14 @@ _POLICY = {
     "through": "traded",
     "order_latency_ms": 0,
     "response_latency_ms": 0,
+    "latency": "modelled",
+    "beyond_limit": "move",
+    "rate_limits": False,
+    "shadows": [],
 }
 _ACCOUNT = {"usdt": "1000000", "leverage": "10"}
-_STEPS = ("book", "trade", "place", "amend", "cancel", "mark", "funding", "gap", "advance")
+_STEPS = ("book", "trade", "place", "amend", "cancel", "mark", "funding", "gap", "advance", "fees",
+          "clock")  # fmt: skip
 
 
 class ScenarioError(PlainError):
@@ -113,7 +117,7 @@ def run(path: Path) -> Failure | None:
             facts += played.engine.step(event)
     facts += played.engine.finish()
     with _reading(path):
-        differences = _compare(raw.get("expect") or {}, played, facts)
+        differences = compare(raw.get("expect") or {}, played, facts)
     return Failure(raw["name"], str(path), differences) if differences else None
 
 
@@ -150,12 +154,14 @@ class _Play:
         self._tick_ts = 0
         rules = _instrument(self.symbol, instrument)
         fees = _FEES | (raw.get("fees") or {})
+        policy = _POLICY | (raw.get("policy") or {})
         self.engine = Engine(
             [("script", (self.symbol,), self._script)],
             usdt=to_e8(Decimal(account["usdt"])),
             leverage=to_e12(Decimal(account["leverage"])),
-            policy=_policy(_POLICY | (raw.get("policy") or {})),
+            policy=_policy(policy),
             limits=_NO_LIMITS,
+            shadows=[_policy(policy | {"queue": queue}) for queue in policy["shadows"]],
         )
         self.engine.step(rules)
         rates = Decimal(fees["maker"]), Decimal(fees["taker"])
@@ -178,17 +184,44 @@ class _Play:
             case "trade":
                 seq = self._next_seq(body)
                 price, qty = parse_e12(str(body["price"])), parse_e12(str(body["qty"]))
-                made.append(Trade(ts, ts, self.symbol, seq, body["side"], price, qty))
+                late_ns = int(body.get("late_ms", 0)) * _MS
+                made.append(
+                    Trade(
+                        ts, ts - late_ns, self.symbol, seq, body["side"], price, qty,
+                        bool(body.get("block")), bool(body.get("rpi")),
+                    )
+                )  # fmt: skip
             case "place" | "amend" | "cancel":
                 self._script.next = self._decision(kind, ts, body)
             case "mark":
-                made.append(Ticker(ts, ts, self.symbol, mark=Decimal(str(body["price"]))))
+                made.append(self._ticker(ts, body))
             case "funding":
                 rate, at = Decimal(str(body["rate"])), int(body["time"]) * _MS
                 made.append(FundingRate(ts, ts, self.symbol, rate, at))
+            case "fees":
+                category = self.symbol.partition(":")[0]
+                maker, taker = Decimal(str(body["maker"])), Decimal(str(body["taker"]))
+                made.append(Fees(ts, category, maker, taker))
+            case "clock":
+                offset_ns = int(body.get("offset_ms", 0)) * _MS
+                trip_ns = int(body.get("round_trip_ms", 0)) * _MS
+                made.append(ClockOffset(ts, offset_ns, round_trip_ns=trip_ns))
             case "gap":
                 made.append(FeedDown(ts, self.symbol, "gap"))
         return made
+
+    def _ticker(self, ts: int, body: dict[str, Any]) -> Ticker:
+        """Of a mark step, what it names; ``funding_time`` is the next settlement, in ms."""
+        numbers = {
+            "mark": body.get("price"),
+            "index": body.get("index"),
+            "funding_rate": body.get("rate"),
+        }
+        known = {name: Decimal(str(v)) for name, v in numbers.items() if v is not None}
+        due = body.get("funding_time")
+        return Ticker(
+            ts, ts, self.symbol, next_funding_ts=None if due is None else int(due) * _MS, **known
+        )
 
     def _book(self, ts: int, body: dict[str, Any]) -> BookUpdate:
         def levels(side: str) -> list[tuple[int, int]]:
@@ -224,6 +257,7 @@ class _Play:
                 price=None if is_market else Decimal(str(price)),
                 reduce_only=bool(body.get("reduce_only")),
                 tag=name,
+                **_conditions(body),
             )
         order_id = self.ids[name]
         if kind == "cancel":
@@ -235,7 +269,24 @@ class _Play:
             self.symbol,
             None if price is None else Decimal(str(price)),
             None if qty is None else Decimal(str(qty)),
+            None if body.get("trigger") is None else Decimal(str(body["trigger"])),
         )
+
+
+def _conditions(body: dict[str, Any]) -> dict[str, Any]:
+    """The trigger and the exits of an order, where the step names any."""
+    trigger = body.get("trigger")
+    made: dict[str, Any] = {
+        "trigger_price": trigger,
+        "take_profit": body.get("take_profit"),
+        "stop_loss": body.get("stop_loss"),
+    }
+    made = {name: Decimal(str(value)) for name, value in made.items() if value is not None}
+    if trigger is not None:
+        made["trigger_by"] = body.get("by", "last")
+        made["trigger_direction"] = body["direction"]
+        made["stop_type"] = body.get("closes")
+    return made
 
 
 def _instrument(symbol: str, raw: dict[str, Any]) -> Instrument:
@@ -243,105 +294,25 @@ def _instrument(symbol: str, raw: dict[str, Any]) -> Instrument:
     limits: dict[str, Any] = {
         key: Decimal(str(value))
         for key, value in raw.items()
-        if key in known and key not in ("symbol", "base", "quote")
+        if key in known and key not in ("symbol", "base", "quote", "tiers")
     }
+    limits["tiers"] = tuple(
+        RiskTier(**{key: Decimal(str(value)) for key, value in tier.items()})
+        for tier in raw.get("tiers") or ()
+    )
     base = raw.get("base", str(raw["symbol"]).removesuffix("USDT"))
     return Instrument(0, 0, symbol, base, raw.get("quote", "USDT"), **limits)
 
 
 def _policy(raw: dict[str, Any]) -> FillPolicy:
+    measured = raw["latency"] == "measured"
     return FillPolicy(
         queue=raw["queue"],
         through=raw["through"],
-        order_latency=Latency(round(float(raw["order_latency_ms"]) * _MS)),
-        response_latency=Latency(round(float(raw["response_latency_ms"]) * _MS)),
+        order_latency=Latency(round(float(raw["order_latency_ms"]) * _MS), is_measured=measured),
+        response_latency=Latency(
+            round(float(raw["response_latency_ms"]) * _MS), is_measured=measured
+        ),
+        beyond_limit=raw["beyond_limit"],
+        rate_limits=bool(raw["rate_limits"]),
     )
-
-
-# --- What came of it ------------------------------------------------------------------------
-
-
-def _compare(expect: dict[str, Any], played: _Play, facts: list[Fact]) -> list[str]:
-    differences: list[str] = []
-    checks: dict[str, Callable[[Any], list[str]]] = {
-        "fills": lambda wanted: _compare_fills(wanted, played, facts),
-        "orders": lambda wanted: _compare_orders(wanted, played, facts),
-    }
-    account = played.engine.account
-    numbers = {
-        "position": to_decimal(account.qty(played.symbol)),
-        "realized_pnl": amount(account.realized),
-        "fees": amount(account.fees),
-        "funding": amount(account.funding),
-        "balance": amount(account.wallet),
-    }
-    for key, wanted in expect.items():
-        if key in checks:
-            differences += checks[key](wanted)
-        elif key not in numbers:
-            raise ValueError(f"unknown expectation {key!r}")
-        elif Decimal(str(wanted)) != numbers[key]:
-            differences.append(f"{key}: expected {wanted}, got {numbers[key]}")
-    return differences
-
-
-def _compare_fills(wanted: list[dict[str, Any]], played: _Play, facts: list[Fact]) -> list[str]:
-    names = {order_id: name for name, order_id in played.ids.items()}
-    got = [
-        {
-            "t": fact.exchange_ts // _MS,
-            "id": names[fact.order_id],
-            "price": fact.price,
-            "qty": fact.qty,
-            "maker": fact.maker,
-            "fee": fact.fee,
-        }
-        for fact in facts
-        if isinstance(fact, Fill)
-    ]
-    shown = [" ".join(f"{key}={value}" for key, value in fill.items()) for fill in got]
-    if len(got) != len(wanted):
-        return [f"fills: expected {len(wanted)}, got {len(got)}: {shown}"]
-    return [
-        f"fill {number}: {key} expected {value}, got {fill[key]}"
-        for number, (fill, expected) in enumerate(zip(got, wanted, strict=True), 1)
-        for key, value in expected.items()
-        if not _same(value, fill[key])
-    ]
-
-
-def _same(wanted: Any, got: Any) -> bool:
-    if isinstance(got, Decimal):
-        return Decimal(str(wanted)) == got
-    return bool(wanted == got)
-
-
-def _compare_orders(wanted: dict[str, Any], played: _Play, facts: list[Fact]) -> list[str]:
-    differences: list[str] = []
-    for name, expected in wanted.items():
-        status, reason = _status(played.ids[name], facts)
-        if expected["status"] != status:
-            differences.append(f"order {name}: expected {expected['status']}, got {status}")
-        if "reason" in expected and str(expected["reason"]) != reason:
-            differences.append(f"order {name}: expected {expected['reason']}, got {reason}")
-    return differences
-
-
-def _status(order_id: int, facts: list[Fact]) -> tuple[str, str]:
-    """The order's final status in Bybit's words, and the reason where there is one."""
-    status, reason = "Created", ""
-    for fact in facts:
-        if getattr(fact, "order_id", None) != order_id:
-            continue
-        match fact:
-            case Accepted() if status == "Created":
-                status = "New"
-            case Fill(leaves=leaves):
-                status = "PartiallyFilled" if leaves else "Filled"
-            case Cancelled(reason=reason):
-                status = "Cancelled"
-            case Rejected(reason=reason, request="order"):
-                status = "Rejected"
-            case _:
-                pass
-    return status, reason

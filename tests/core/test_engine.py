@@ -258,8 +258,8 @@ def with_orders(**how: object) -> Paper:
 
 @pytest.mark.parametrize(
     ("name", "cancels", "closes", "state"),
-    [("pause", 0, 0, "paused"), ("resume", 0, 0, "active"), ("cancel_all", 2, 0, "active"),
-     ("stop", 2, 0, "paused"), ("halt", 2, 0, "halted"), ("flatten", 2, 1, "halted")],
+    [("pause", 0, 0, "reducing"), ("resume", 0, 0, "active"), ("cancel_all", 2, 0, "active"),
+     ("stop", 2, 0, "reducing"), ("halt", 2, 0, "halted"), ("flatten", 2, 1, "halted")],
 )  # fmt: skip
 def test_a_command_does_what_it_says(name: str, cancels: int, closes: int, state: str) -> None:
     paper = with_orders()
@@ -352,6 +352,6 @@ def test_memory_does_not_grow_with_the_orders_that_are_done() -> None:
     assert engine._answers == []
     assert orders.pending == orders.buys == orders.sells == []
     assert paper.view.desk.orders == {}
-    assert len(engine.risk._sent_ns) < 1000
+    assert len(engine.risk.total._sent_ns) < 1000
     assert len(orders.taken_asks.marks) + len(orders.taken_bids.marks) <= 4
     assert list(engine.account.positions) == [LINEAR]

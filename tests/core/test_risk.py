@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
 from msgspec.structs import replace
 
 from bot.core.events import Amend, Refusal
-from bot.core.risk import Reason, RiskLimits
-from tests.builders import LINEAR, MS, NO_LIMITS, Paper, rules
+from bot.core.risk import Reason, Risk, RiskLimits, State
+from tests.builders import LINEAR, MS, NO_LIMITS, Paper, book, prediction, rules
 
 USDT = 10**8
 DAY_MS = 86_400_000
@@ -84,9 +86,9 @@ def test_halted_nothing_passes_but_cancels() -> None:
 @pytest.mark.parametrize(
     ("commands", "state"),
     [
-        (["pause"], "paused"), (["stop"], "paused"), (["halt"], "halted"),
+        (["pause"], "reducing"), (["stop"], "reducing"), (["halt"], "halted"),
         (["flatten"], "halted"), (["pause", "resume"], "active"), (["stop", "resume"], "active"),
-        (["resume"], "active"), (["cancel_all"], "active"), (["pause", "cancel_all"], "paused"),
+        (["resume"], "active"), (["cancel_all"], "active"), (["pause", "cancel_all"], "reducing"),
         (["halt", "resume"], "halted"), (["halt", "pause"], "halted"),
         (["halt", "stop", "resume"], "halted"), (["pause", "halt", "resume"], "halted"),
     ],
@@ -220,12 +222,12 @@ def test_only_so_many_open_orders() -> None:
 
 
 def test_after_the_days_loss_only_what_reduces_passes_until_the_next_day() -> None:
-    paper = limited(max_daily_loss=50 * USDT)
+    paper = limited(max_daily_loss=40 * USDT)
     paper.place(1, "Buy", 10)
     paper.ticker(2, mark="97")
     paper.place(3, "Buy", 1, "99.0")
     assert refused(paper) == []
-    paper.ticker(4, mark="90")
+    paper.ticker(4, mark="91")
     paper.place(5, "Buy", 1, "99.0")
     assert refused(paper) == ["RISK_DAILY_LOSS"]
     paper.place(6, "Sell", 5)
@@ -249,17 +251,110 @@ def test_limits_are_judged_most_fundamental_first() -> None:
     paper = Paper(limits=RiskLimits(1, 1, -(10**30), 0, 0))
     paper.place(1, "Buy", 1, "100.0")
     paper.command(2, "pause")
-    paper.engine.risk._limits = RiskLimits(1, 1, -(10**30), 9, 0)
+    paper.engine.risk.total.limits = RiskLimits(1, 1, -(10**30), 9, 0)
     paper.place(3, "Buy", 1, "100.0")
     paper.command(4, "resume")
     paper.place(5, "Buy", 1, "100.0")
-    paper.engine.risk._limits = RiskLimits(1, 10**30, -(10**30), 9, 0)
+    paper.engine.risk.total.limits = RiskLimits(1, 10**30, -(10**30), 9, 0)
     paper.place(6, "Buy", 1, "100.0")
-    paper.engine.risk._limits = RiskLimits(10**30, 10**30, -(10**30), 9, 0)
+    paper.engine.risk.total.limits = RiskLimits(10**30, 10**30, -(10**30), 9, 0)
     paper.place(7, "Buy", 1, "100.0")
-    paper.engine.risk._limits = RiskLimits(10**30, 10**30, 10**30, 9, 0)
+    paper.engine.risk.total.limits = RiskLimits(10**30, 10**30, 10**30, 9, 0)
     paper.place(8, "Buy", 1, "100.0")
     assert refused(paper) == [
         "RISK_ORDER_RATE", "RISK_PAUSED", "RISK_ORDER_SIZE", "RISK_POSITION", "RISK_DAILY_LOSS",
         "RISK_OPEN_ORDERS",
     ]  # fmt: skip
+
+
+# --- wider limits ---------------------------------------------------------------------------------
+
+
+def test_all_symbols_together_may_not_be_worth_too_much() -> None:
+    other = "linear:ETHUSDT"
+    paper = limited(max_total_notional=2050 * USDT)
+    paper.step(rules(other))
+    paper.step(book(0, "50.0x100", "50.1x100", snapshot=True, symbol=other))
+    paper.say(1, replace(paper.order(1, "Buy", 20, "50.0"), symbol=other))
+    paper.place(2, "Buy", 10, "100.0")
+    assert refused(paper) == []
+    paper.place(3, "Buy", 1, "100.0")
+    assert refused(paper) == ["RISK_TOTAL"]
+
+
+def test_a_price_far_from_the_market_is_refused() -> None:
+    paper = limited(max_price_deviation=10**12 // 100)
+    paper.place(1, "Buy", 1, "99.1")
+    paper.place(2, "Buy", 1, "99.0")
+    paper.place(3, "Sell", 1, "101.1")
+    assert refused(paper) == ["RISK_PRICE"] * 2
+    assert paper.made(Refusal)[0].detail == "1.05% from the market, limit 1.00%"
+
+
+def test_an_order_on_old_data_is_refused() -> None:
+    paper = limited(max_data_age_ns=10 * 10**9)
+    paper.place(10_000, "Buy", 1, "99.0")
+    assert refused(paper) == []
+    paper.place(10_001, "Buy", 1, "99.0")
+    assert refused(paper) == ["RISK_STALE_DATA"]
+
+
+def test_a_model_that_missed_its_deadline_stops_new_positions() -> None:
+    paper = limited(max_prediction_age=2 * 10**12)
+    paper.place(1, "Buy", 1, "99.0")
+    paper.step(prediction(2, 0.1))
+    paper.place(120_002, "Buy", 1, "99.0")
+    assert refused(paper) == []
+    paper.place(120_003, "Buy", 1, "99.0")
+    assert refused(paper) == ["RISK_PREDICTION"]
+
+
+def test_a_fall_from_the_highest_equity_lasts_until_somebody_resumes() -> None:
+    paper = limited(max_drawdown=50 * USDT)
+    paper.place(1, "Buy", 10)
+    paper.ticker(2, mark="110")
+    paper.place(3, "Buy", 1, "99.0")
+    paper.ticker(4, mark="104")
+    paper.place(5, "Buy", 1, "99.0")
+    paper.ticker(6, mark="110")
+    paper.place(7, "Buy", 1, "99.0")
+    assert refused(paper) == ["RISK_DRAWDOWN"] * 2
+    paper.command(8, "resume")
+    paper.place(9, "Buy", 1, "99.0")
+    assert len(refused(paper)) == 2
+
+
+def test_losses_in_a_row_end_with_a_win_a_day_or_a_resume() -> None:
+    paper = limited(max_consecutive_losses=2)
+    for t in (1, 3):
+        paper.place(t, "Buy", 1)
+        paper.place(t + 1, "Sell", 1)
+    paper.place(5, "Buy", 1)
+    assert refused(paper) == ["RISK_LOSSES"]
+    paper.place(DAY_MS, "Buy", 1, "100.0", "PostOnly")
+    assert len(refused(paper)) == 1
+
+
+def test_a_strategy_has_limits_of_its_own() -> None:
+    own = replace(NO_LIMITS, max_position_notional=1000 * USDT, max_daily_loss=5 * USDT)
+    paper = Paper()
+    risk = paper.engine.risk
+    desks = {"script": paper.view.desk}
+    paper.engine.risk = Risk(NO_LIMITS, paper.engine.market, paper.account, desks, {"script": own})
+    paper.engine.risk.start_day(0)
+    assert risk is not paper.engine.risk
+    paper.place(1, "Buy", 9)
+    paper.place(2, "Buy", 9)
+    assert refused(paper) == ["RISK_POSITION"]
+    paper.ticker(3, mark="99")
+    paper.place(4, "Buy", 1, "99.0")
+    assert refused(paper)[1:] == ["RISK_DAILY_LOSS"]
+    paper.place(5, "Sell", 9)
+    assert paper.account.qty(LINEAR) == 0
+
+
+def test_the_page_on_risk_lists_every_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "risk.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(RISK_\w+)` \|", page, re.MULTILINE)
+    assert sorted(listed) == sorted(get_args(Reason))
+    assert [state for state in get_args(State) if f"| `{state}` |" not in page] == []

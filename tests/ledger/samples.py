@@ -21,6 +21,7 @@ from bot.core.events import (
     Rejected,
     Signal,
     Tick,
+    Triggered,
 )
 from bot.ledger.runs import start_run
 
@@ -84,7 +85,8 @@ STEPS = [
         Tick(T),
         [fill(4, 5, (ETH, "Buy", "1", "3000"), leaves="0", held="0.999", fee="0.001", coin="ETH")],
     ),
-    (15, Tick(T), [order(6, BTC, "Buy", "0.01", "99"), Rejected(T, T, T, 6, BTC, "1", "cancel")]),
+    (15, Tick(T), [order(6, BTC, "Buy", "0.01", "99"), Rejected(T, T, T, 6, BTC, "1", "cancel"),
+                   Triggered(T, T, T, 6, BTC, D("98.5"))]),
     (16, FeedDown(T + 10, BTC, "gap"), []),
     (17, FeedUp(T + 30, BTC), []),
     (18, FeedDown(T + 40, ETH, "stale"), []),

@@ -125,6 +125,8 @@ async def test_small_commits_give_the_same_rows_as_a_large_one(engine):
     for name, found in (await everything(engine)).items():
         if name in ("runs", "postings", "quotes", "positions", "snapshots", "candles"):
             continue
+        if name.startswith("shadow_"):
+            continue
         ones = [{**row, "run_id": ""} for row in found if row["run_id"] == "r1"]
         assert ones, name
         assert ones == [{**row, "run_id": ""} for row in found if row["run_id"] == "r2"]

@@ -22,7 +22,7 @@ def made(**more):
     cache = state.Cache(64, 32, 2, 1, 100, 3, 7, 0)
     given = {
         "run": "r1", "instance": "bot", "mode": "paper", "status": "running", "is_live": True,
-        "ts": 2 * 10**9, "started_ts": 10**9, "trading": "paused", "symbols": ["linear:BTCUSDT"],
+        "ts": 2 * 10**9, "started_ts": 10**9, "trading": "reducing", "symbols": ["linear:BTCUSDT"],
         "models": ["analyzer"], "untrained": [], "position": 12, "facts": 5, "committed_facts": 4,
         "counts": {"orders": 3, "fills": 2, "gaps": 1, "predictions": 9},
         "money": state.Money("1.5", "0.5", "0", "1", "-2", "9999.00000001", "10000"),
@@ -57,7 +57,7 @@ def test_the_states_numbers_are_there_under_their_names():
         assert found[f"kvtrader_{name}",] == value, name
     for queue, depth in (("inbox", 4), ("ledger", 6), ("inference", 2)):
         assert found["kvtrader_queue_depth", f"queue={queue}"] == depth
-    assert found["kvtrader_trading_state", "state=paused"] == 1
+    assert found["kvtrader_trading_state", "state=reducing"] == 1
     assert found["kvtrader_trading_state", "state=active"] == 0
     assert found["kvtrader_position_coins", "symbol=linear:BTCUSDT"] == -0.5
     assert found["kvtrader_feed_up", "conn=linear.1"] == 1

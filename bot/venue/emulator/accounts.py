@@ -19,7 +19,6 @@ from bot.core.events import (
     E12,
     Accepted,
     Amend,
-    BookUpdate,
     Cancel,
     Cancelled,
     Event,
@@ -27,13 +26,12 @@ from bot.core.events import (
     Fill,
     FundingPaid,
     Rejected,
-    Ticker,
-    Trade,
 )
 from bot.core.exchange import Exchange
 from bot.core.instrument import to_e12, value_of
 from bot.core.market import Market
 from bot.core.matching import FillPolicy
+from bot.core.orders import OrderIds
 from bot.venue.emulator.codes import TEXTS, Refused
 from bot.venue.emulator.market import Market as SyntheticMarket
 from bot.venue.emulator.records import (
@@ -84,7 +82,7 @@ class TradingAccount:
         self.modifies_price = True
         self._market = market
         self._synthetic = synthetic
-        self._exchange = Exchange(market, self.core, FillPolicy())
+        self._exchange = Exchange(market, self.core, FillPolicy(), OrderIds())
         self._pushes: list[Push] = []
         self._cancels: list[Cancel] = []
 
@@ -142,21 +140,11 @@ class TradingAccount:
 
     def before(self, event: Event, facts: list[Fact]) -> None:
         """What is due before the market takes in ``event``, as in core's engine."""
-        if isinstance(event, BookUpdate | Trade):
-            orders = self._exchange.orders_of(event.symbol)
-            if orders is not None and (orders.pending or orders.listing.next_funding_ns):
-                self._exchange.advance(orders, event.exchange_ts, event.ts, facts)
-        elif isinstance(event, Ticker):
-            self._exchange.fund(event.symbol, event.exchange_ts, event.ts, facts)
+        self._exchange.before(event, facts)
 
     def after(self, event: Event, facts: list[Fact]) -> None:
         """Resting orders against ``event``, and what came of it."""
-        if isinstance(event, BookUpdate | Trade):
-            orders = self._exchange.orders_of(event.symbol)
-            if orders is not None and isinstance(event, BookUpdate):
-                self._exchange.match_book(orders, event, facts)
-            elif orders is not None and isinstance(event, Trade):
-                self._exchange.match_trade(orders, event, facts)
+        self._exchange.after(event, facts)
         if facts:
             self._take(facts)
 

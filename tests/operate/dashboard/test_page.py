@@ -77,7 +77,7 @@ async def pause(view) -> None:
     await view.run("document.querySelector('[data-command=pause]').click()")
     await view.run("document.querySelector('#confirm [value=no]').click()")  # thought better of
     await click(view, "pause")
-    await view.until("document.getElementById('status').textContent === 'paused'")
+    await view.until("document.getElementById('status').textContent === 'reducing'")
 
 
 async def click(view, name: str) -> None:

@@ -56,8 +56,8 @@ function head() {
   document.title = `${usdt(state.money.net_pnl)} · kvtrader`;
   $("untrained").hidden = !state.untrained.length;
   $("commands").hidden = !state.is_live;
-  $("commands").querySelector('[data-command="pause"]').hidden = state.trading === "paused";
-  $("commands").querySelector('[data-command="resume"]').hidden = state.trading !== "paused";
+  $("commands").querySelector('[data-command="pause"]').hidden = state.trading === "reducing";
+  $("commands").querySelector('[data-command="resume"]').hidden = state.trading !== "reducing";
   if (!$("symbols").children.length) {
     for (const name of state.symbols) {
       const button = document.createElement("button");

@@ -1,0 +1,84 @@
+"""A shadow account: the same orders, amendments and cancels under another fill policy.
+
+It has its own fills, position, margin and refusals, and decides nothing. What the strategies do
+follows from the fills of the trading policy alone, so a shadow says what the same orders would
+have come to, not what the strategies would have done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bot.core.account import Account
+from bot.core.events import E8, E12, Cancelled, Event, Fact, Fill, Rejected
+from bot.core.exchange import Exchange
+from bot.core.market import Market
+from bot.core.matching import FillPolicy
+from bot.core.orders import OrderIds, Request
+
+FIRST_ID = 1 << 40
+"""Orders that a shadow's venue makes are numbered from here: no other order is so far."""
+_REFUSALS = frozenset(("EC_PostOnlyWillTakeLiquidity", "EC_CancelForNoFullFill"))
+
+
+class Shadow:
+    """``facts`` are those since they were last taken away; nobody answers a strategy from here.
+
+    ``refusals_that_differ`` counts what the venue refused in one of the two accounts only.
+    """
+
+    def __init__(self, market: Market, usdt: E8, leverage: E12, policy: FillPolicy) -> None:
+        self.policy = policy
+        self.account = Account(market, usdt, leverage)
+        self.ids = OrderIds(FIRST_ID)
+        self.exchange = Exchange(market, self.account, policy, self.ids)
+        self.facts: list[Fact] = []
+        self.fills = 0
+        self.told = 0
+        self.refusals = 0
+        self.refusals_that_differ = 0
+        self._seen = 0
+
+    @property
+    def name(self) -> str:
+        return self.policy.queue
+
+    def before(self, event: Event) -> None:
+        self.exchange.before(event, self.facts)
+
+    def after(self, event: Event) -> None:
+        self.exchange.after(event, self.facts)
+
+    def submit(self, request: Request, ts: int, *, counts: bool) -> None:
+        self.exchange.submit(request, ts, self.facts, counts=counts)
+
+    def finish(self, ts: int) -> None:
+        self.exchange.finish(ts, self.facts)
+
+    def compare(self, trading: Sequence[Fact]) -> None:
+        """Hold a step's facts against those of the trading account; both saw the same events."""
+        ours = self.facts[self._seen :]
+        self._seen = len(self.facts)
+        if not ours and not trading:
+            return
+        refused = _refused(ours)
+        self.refusals += len(refused)
+        self.refusals_that_differ += len(refused ^ _refused(trading))
+        self.fills += sum(type(fact) is Fill for fact in ours)
+
+    def take(self) -> list[Fact]:
+        """The facts since the last call; ``told`` counts all that were taken."""
+        facts, self.facts, self._seen = self.facts, [], 0
+        self.told += len(facts)
+        return facts
+
+
+def _refused(facts: Sequence[Fact]) -> set[tuple[int, str]]:
+    """(order id, request) of what the venue did not let in."""
+    found: set[tuple[int, str]] = set()
+    for fact in facts:
+        if type(fact) is Rejected and fact.order_id < FIRST_ID:
+            found.add((fact.order_id, fact.request))
+        elif type(fact) is Cancelled and fact.reason in _REFUSALS:
+            found.add((fact.order_id, "order"))
+    return found
