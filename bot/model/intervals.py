@@ -82,9 +82,9 @@ def difference(first: Score, second: Score, index: Ints, drawn: Floats) -> Inter
 
 
 def _block_sums(score: Score, index: Ints, drawn: Floats) -> Floats:
-    sums = np.zeros((drawn.shape[1], score.moments.shape[1]))
-    np.add.at(sums, index, score.moments)
-    return sums
+    blocks = drawn.shape[1]
+    columns = [np.bincount(index, column, minlength=blocks) for column in score.moments.T]
+    return np.stack(columns, axis=1)
 
 
 def _interval(value: float, values: Floats) -> Interval:

@@ -54,7 +54,8 @@ class Daily(Struct, frozen=True):
 
 
 def daily_rank_ics(prediction: Floats, outcome: Floats, ts: Ints, symbol: Ints) -> Daily:
-    """Spearman over each symbol's rows of each UTC day; days of few or constant rows are left out.
+    """Spearman over each symbol's rows of each UTC day, symbol by symbol; days of few rows are left
+    out, a day on which the forecast says one thing only has NaN.
 
     ``symbol`` [n] numbers the symbols.
     """
@@ -65,10 +66,8 @@ def daily_rank_ics(prediction: Floats, outcome: Floats, ts: Ints, symbol: Ints) 
     for rows in np.split(order, edges):
         if len(rows) < _FEWEST_A_DAY:
             continue
-        value = rank_correlation(prediction[rows], outcome[rows])
-        if np.isfinite(value):
-            days.append(int(day[rows[0]]) * DAY_NS)
-            values.append(value)
+        days.append(int(day[rows[0]]) * DAY_NS)
+        values.append(rank_correlation(prediction[rows], outcome[rows]))
     return Daily(np.array(days, dtype=np.int64), np.array(values, dtype=np.float64))
 
 
@@ -77,9 +76,10 @@ def daily_rank_ic(daily: Daily) -> Score:
     return mean(daily.values)
 
 
-def mean(values: Floats) -> Score:
-    """The mean of values [n]."""
-    return Score(np.column_stack((values, np.ones(len(values)))), _mean)
+def mean(values: Floats, per: float = 1.0) -> Score:
+    """The mean of values [n] but NaN, times ``per``."""
+    known = np.isfinite(values)
+    return Score(np.column_stack((np.where(known, values * per, 0.0), known)), _mean)
 
 
 def hits(prediction: Floats, outcome: Floats) -> Score:
@@ -113,15 +113,14 @@ class Reliability(Struct, frozen=True):
     rose: Floats
 
 
-def bins_of(chance: Floats, bins: int = BINS) -> Ints:
-    """Each row's bin [n]: equally many rows a bin, equal probabilities together."""
+def reliability(chance: Floats, up: Flags, moved: Flags, bins: int = BINS) -> Reliability:
+    """What came of probabilities where there was a move, for the reliability diagram; empty bins
+    are left out."""
+    chance, up = chance[moved], up[moved]
+    if not len(chance):
+        return Reliability(np.zeros(0, dtype=np.int64), chance, chance)
     edges = np.quantile(chance, np.arange(1, bins) / bins)
-    return np.searchsorted(edges, chance, side="right").astype(np.int64)
-
-
-def reliability(chance: Floats, up: Flags, bins: int = BINS) -> Reliability:
-    """What came of probabilities, for the reliability diagram; empty bins are left out."""
-    index = bins_of(chance, bins)
+    index = np.searchsorted(edges, chance, side="right")
     rows = np.bincount(index, minlength=bins)
     kept = rows > 0
     said = np.bincount(index, weights=chance, minlength=bins)[kept] / rows[kept]
@@ -129,15 +128,18 @@ def reliability(chance: Floats, up: Flags, bins: int = BINS) -> Reliability:
     return Reliability(rows[kept], said, rose)
 
 
-def calibration_error(chance: Floats, up: Flags, bins: int = BINS) -> Score:
-    """The expected calibration error: the mean over rows of their bin's |said - rose|.
+def calibration_error(chance: Floats, up: Flags, moved: Flags, bins: int = BINS) -> Score:
+    """The expected calibration error: the mean over moves of their bin's |said - rose|.
 
     Naeini et al., 2015, with equally filled bins. A draw keeps the bins of the whole sample.
     """
-    index = bins_of(chance, bins)
+    if not moved.any():
+        return Score(np.zeros((len(chance), bins + 1)), _calibration)
+    edges = np.quantile(chance[moved], np.arange(1, bins) / bins)
+    index = np.searchsorted(edges, chance, side="right")
     moments = np.zeros((len(chance), bins + 1))
-    moments[np.arange(len(chance)), index] = chance - up
-    moments[:, bins] = 1
+    moments[np.arange(len(chance)), index] = np.where(moved, chance - up, 0.0)
+    moments[:, bins] = moved
     return Score(moments, _calibration)
 
 

@@ -85,12 +85,25 @@ def test_pinball_loss_is_scikit_learns_in_basis_points() -> None:
     assert got == pytest.approx(1e4 * expected)
 
 
+ALL = np.ones(1000, dtype=bool)
+
+
+def test_rows_without_a_move_say_nothing_of_probabilities() -> None:
+    chance, up = np.repeat([0.5, 0.9], 500), np.repeat([True, False], 500)
+    moved = ~np.repeat([False, True], 500)
+    assert scores.calibration_error(chance, up, moved).estimate == pytest.approx(0.5)
+    assert scores.reliability(chance, up, moved).rows.sum() == 500
+    nowhere = np.zeros(1000, dtype=bool)
+    assert math.isnan(scores.calibration_error(chance, up, nowhere).estimate)
+    assert not len(scores.reliability(chance, up, nowhere).rows)
+
+
 def test_probabilities_that_come_true_are_calibrated_and_others_are_not() -> None:
     chance = np.repeat([0.2, 0.8], 500)
     up = np.concatenate((np.arange(500) < 100, np.arange(500) < 400))
-    assert scores.calibration_error(chance, up).estimate == pytest.approx(0, abs=1e-12)
-    assert scores.calibration_error(np.full(1000, 0.9), up).estimate == pytest.approx(0.4)
-    diagram = scores.reliability(chance, up)
+    assert scores.calibration_error(chance, up, ALL).estimate == pytest.approx(0, abs=1e-12)
+    assert scores.calibration_error(np.full(1000, 0.9), up, ALL).estimate == pytest.approx(0.4)
+    diagram = scores.reliability(chance, up, ALL)
     assert diagram.rows.tolist() == [500, 500]
     assert diagram.chance.tolist() == pytest.approx([0.2, 0.8])
     assert diagram.rose.tolist() == pytest.approx([0.2, 0.8])
