@@ -24,6 +24,7 @@ from bot.core.events import (
 )
 from bot.core.instrument import amount
 from bot.ledger.digest import FactDigest
+from bot.scoring import Scored, Scoring
 from bot.venue.wire import SKIPPED, Codec
 
 WARMUP = "warm-up"
@@ -40,6 +41,8 @@ class Sink(Protocol):
 
     def add_equity(self, position: int, ts: int, equity: Decimal, wallet: Decimal) -> None: ...
 
+    def add_scores(self, position: int, scored: Sequence[Scored]) -> None: ...
+
 
 class Memory:
     """A sink that keeps nothing but the digest."""
@@ -53,6 +56,9 @@ class Memory:
             self.digest.update(fact)
 
     def add_equity(self, position: int, ts: int, equity: Decimal, wallet: Decimal) -> None:
+        """Keep nothing."""
+
+    def add_scores(self, position: int, scored: Sequence[Scored]) -> None:
         """Keep nothing."""
 
 
@@ -80,6 +86,7 @@ class Run:
         self.counts: Counter[str] = Counter()
         self.untrained: set[str] = set()
         self._sink = sink
+        self.scoring = Scoring(engine.market.mid)
         self.watchers = list(watchers)
         self.has_ended = False
         self._warn = warn
@@ -92,10 +99,14 @@ class Run:
         self.position = position + 1
         events = self.codec.decode(item)
         step, watchers, notices = self.engine.step, self.watchers, self.engine.market.notices
+        score = self.scoring.step
         for event in events:
             facts = step(event)
             if facts or type(event) not in _FREQUENT:
                 self._record(position, event, facts)
+            scored = score(position, event)
+            if scored:
+                self._sink.add_scores(position, scored)
             for watcher in watchers:
                 watcher(position, event, facts)
             if notices:
