@@ -55,7 +55,7 @@ class Problem(Struct, frozen=True):
 # --- Topics -----------------------------------------------------------------------------------
 
 
-class _Topic:
+class Topic:
     """One subscribed stream: how to read it, and what must be remembered to do so."""
 
     __slots__ = ("depth", "is_live", "kind", "symbol", "ticker", "u", "waiting_since")
@@ -70,15 +70,15 @@ class _Topic:
         self.waiting_since = 0
 
 
-def _parse_topic(text: str, category: str) -> _Topic | None:
+def _parse_topic(text: str, category: str) -> Topic | None:
     """``orderbook.50.BTCUSDT``, ``publicTrade.X``, ``tickers.X``, ``kline.1.X``; None otherwise."""
     match text.split("."):
         case ["orderbook", depth, name] if depth in _DEPTH_NAMES and name:
-            return _Topic("orderbook", f"{category}:{name}", int(depth))
+            return Topic("orderbook", f"{category}:{name}", int(depth))
         case ["publicTrade" | "tickers" as kind, name] if name:
-            return _Topic(kind, f"{category}:{name}", 0)
+            return Topic(kind, f"{category}:{name}", 0)
         case ["kline", interval, name] if interval and name:
-            return _Topic("kline", f"{category}:{name}", 0)
+            return Topic("kline", f"{category}:{name}", 0)
         case _:
             return None
 
@@ -95,7 +95,7 @@ class Codec:
         self.counts: Counter[str] = Counter()
         self.problems: deque[Problem] = deque(maxlen=_PROBLEMS_KEPT)
         self._categories: dict[str, str] = {}
-        self._topics: dict[str, dict[str, _Topic]] = {}
+        self._topics: dict[str, dict[str, Topic]] = {}
 
     def decode(self, item: Input) -> list[Event]:
         """The events of one input, in order. What is an event already passes through."""
@@ -161,7 +161,7 @@ class Codec:
             self._skip(frame, "malformed", f"{text}: {_quote(frame, error)}")
             return self._lose(frame, topic, "a frame could not be read")
 
-    def _lose(self, frame: Frame, topic: _Topic, reason: str) -> list[Event]:
+    def _lose(self, frame: Frame, topic: Topic, reason: str) -> list[Event]:
         """A delta is missing, or a print: the symbol is unknown until its next snapshot.
 
         Of other topics nothing can be lost that the next frame does not tell.
@@ -176,7 +176,7 @@ class Codec:
                 is_lost = True
         return [FeedDown(frame.ts, topic.symbol, reason)] if is_lost else []
 
-    def _early(self, ts: int, topic: _Topic) -> list[Event]:
+    def _early(self, ts: int, topic: Topic) -> list[Event]:
         """A delta of a book that is not known. A snapshot that got lost is asked for again."""
         self.counts["before snapshot"] += 1
         if not topic.waiting_since:
@@ -203,7 +203,7 @@ class Codec:
 
     # --- the topics' data ----------------------------------------------------------------------
 
-    def _book(self, frame: Frame, topic: _Topic, envelope: Envelope) -> list[Event]:
+    def _book(self, frame: Frame, topic: Topic, envelope: Envelope) -> list[Event]:
         data = payloads.book(envelope.data)
         ts = frame.ts
         is_snapshot = envelope.type == "snapshot" or data.u == 1
@@ -236,7 +236,7 @@ class Codec:
         events.append(update)
         return events
 
-    def _trades(self, ts: int, topic: _Topic, envelope: Envelope) -> list[Event]:
+    def _trades(self, ts: int, topic: Topic, envelope: Envelope) -> list[Event]:
         symbol = topic.symbol
         number = E12_OF_TEXT
         return [
@@ -244,7 +244,7 @@ class Codec:
             for t in payloads.trades(envelope.data)
         ]
 
-    def _ticker(self, ts: int, topic: _Topic, envelope: Envelope) -> list[Event]:
+    def _ticker(self, ts: int, topic: Topic, envelope: Envelope) -> list[Event]:
         """Linear tickers come as deltas: a key that is absent is unchanged."""
         data = payloads.tickers(envelope.data)
         last = topic.ticker
@@ -264,7 +264,7 @@ class Codec:
         topic.ticker = merged
         return [merged] if _says_more(merged, last) else []
 
-    def _klines(self, ts: int, topic: _Topic, envelope: Envelope) -> list[Event]:
+    def _klines(self, ts: int, topic: Topic, envelope: Envelope) -> list[Event]:
         """Only a closed bar (``confirm``) is a candle; its stamp is its close."""
         price, volume = payloads.price, payloads.volume
         return [
