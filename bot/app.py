@@ -15,16 +15,17 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bot import __version__, build, feeds, local_venue
+from bot.alarm import Alarm
 from bot.begin import Begun, RunError, begin, record_of
 from bot.config import Settings
-from bot.core.events import ClockOffset, Command, Event, Input
+from bot.core.events import ClockOffset, Command, CommandName, Event, Input
 from bot.inbox import Inbox
 from bot.ledger.journal import JournalWriter
 from bot.ledger.runs import finish_run, start_run
 from bot.ledger.schema import open_ledger
 from bot.live import Live, Repairs
 from bot.local_venue import LocalVenue, Urls
-from bot.run import WARMUP, money
+from bot.run import WARMUP, money, scores
 from bot.venue.address import rest_url
 from bot.venue.rest import Rest
 from bot.venue.stream import MarketStream
@@ -248,7 +249,12 @@ async def _inference(made: _Paper, live: Live) -> AsyncIterator[None]:
         del facts
         worker.offer(event, position)
 
-    made.begun.run.watchers.append(offer)
+    def speak(name: CommandName, source: str, reason: str) -> None:
+        log.error("the models' alarm", command=name, source=source, reason=reason)
+        live.put(Command(made.inbox.now(), name, source, reason))
+
+    run = made.begun.run
+    run.watchers += [offer, Alarm(made.settings.models.watch, run.scoring, worker.drift, speak)]
     worker.start()
     try:
         yield
@@ -293,6 +299,7 @@ def _summary(made: _Paper, live: Live, wall_s: float) -> dict[str, Any]:
         **money(run),
         "facts": counts["facts"],
         "digest": made.begun.writer.hexdigest(),
+        "scores": scores(run),
         "journal": str(made.folder),
         "db": made.settings.ledger.db,
     }

@@ -155,7 +155,10 @@ def replay(
     if as_json:
         show.as_json(result)
     else:
+        scores = result.pop("scores")
         show.as_summary(f"replay of {path}", result.items())
+        if scores:
+            show.as_table("its predictions", scores, list(scores[0]))
 
 
 @app.command()

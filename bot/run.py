@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
+
+from msgspec.structs import asdict
 
 from bot.core.engine import Engine
 from bot.core.events import (
@@ -181,6 +183,11 @@ class Run:
         while problems:
             problem = problems.popleft()
             warn(f"{problem.conn}: skipped a frame ({problem.kind}): {problem.text}")
+
+
+def scores(run: Run) -> list[dict[str, Any]]:
+    """How the run's predictions did of late, by model and horizon."""
+    return [asdict(figures) for figures in run.scoring.figures()]
 
 
 def money(run: Run) -> dict[str, Decimal]:

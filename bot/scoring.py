@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -236,7 +237,7 @@ def _calibration_error(moved: list[Scored]) -> float:
     edges = [round(index * len(ordered) / _BINS) for index in range(_BINS + 1)]
     gaps = (
         abs(math.fsum(one.up_probability - (one.outcome > 0) for one in ordered[first:last]))
-        for first, last in zip(edges, edges[1:], strict=False)
+        for first, last in pairwise(edges)
     )
     return math.fsum(gaps) / len(ordered)
 

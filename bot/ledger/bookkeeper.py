@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
+from msgspec import Struct
 from sqlalchemy import Table
 
 from bot.core.account import Account, Position
@@ -44,6 +45,9 @@ class Bookkeeper:
 
     def add_equity(self, position: int, ts: int, equity: Decimal, wallet: Decimal) -> None:
         self._writer.add_equity(position, ts, equity, wallet)
+
+    def add_scores(self, position: int, scored: Sequence[Struct]) -> None:
+        self._writer.add_scores(position, scored)
 
     def _beside(self, position: int, first: int, facts: Sequence[Fact]) -> list[tuple[Table, Row]]:
         """A quote per order and fill; a position per symbol that moved, after its last fact."""

@@ -95,6 +95,7 @@ COMMAND_COLUMNS: Final = tuple(column.name for column in tables.commands.columns
 INSTRUMENT_COLUMNS: Final = tuple(column.name for column in tables.instruments.columns)
 GAP_COLUMNS: Final = ("run_id", "position", "symbol", "ts", "reason")
 EQUITY_COLUMNS: Final = tuple(column.name for column in tables.equity.columns)
+SCORE_COLUMNS: Final = tuple(column.name for column in tables.predictions_scored.columns)
 POSTING_COLUMNS: Final = tuple(column.name for column in tables.postings.columns)
 QUOTE_COLUMNS: Final = tuple(column.name for column in tables.quotes.columns)
 POSITION_COLUMNS: Final = tuple(column.name for column in tables.positions.columns)

@@ -112,6 +112,12 @@ class LedgerWriter:
         row = (self.run_id, ts, position, plain(equity), plain(wallet))
         self.add_rows(position, [(tables.equity, row)])
 
+    def add_scores(self, position: int, scored: Sequence[msgspec.Struct]) -> None:
+        """Take predictions whose outcome the event at ``position`` told: the table's columns."""
+        many = (msgspec.structs.astuple(one) for one in scored)
+        table = tables.predictions_scored
+        self.add_rows(position, [(table, (self.run_id, position, *row)) for row in many])
+
     def add_rows(self, position: int, more: Sequence[tuple[Table, rows.Row]]) -> None:
         """Take rows that stand beside the facts of ``position``."""
         self._entries.append(_Entry(position, self._next_fact, rows=tuple(more)))

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bot.core.errors import PlainError
+from bot.model.drift import InputShares
 from bot.model.transformer import CausalTransformer, TransformerConfig, initialize
 
 _FORMAT = 1
@@ -41,6 +42,8 @@ class Card(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: int | None = None
     tolerance: float = 0.005
     metrics: dict[str, float] = {}
+    inputs: InputShares | None = None
+    """What the training tokens looked like; see ``drift.py``."""
 
 
 class Checkpoint(Struct, frozen=True):

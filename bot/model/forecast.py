@@ -14,9 +14,13 @@ from torch import Tensor
 from bot.core.events import Event, Horizon, Prediction
 from bot.kvcache import KVCacheManager
 from bot.model.checkpoint import Card, Checkpoint, CheckpointError
+from bot.model.drift import InputDrift
 from bot.model.execution import Execution
 from bot.model.tokens import Token
 from bot.model.transformer import STEP_TOKENS, CausalTransformer, TransformerConfig
+
+_DRIFT_BLOCK = 250
+"""Tokens that are held against the training's at once."""
 
 
 class Forecaster(Protocol):
@@ -24,6 +28,14 @@ class Forecaster(Protocol):
 
     wants: ClassVar[tuple[type[Event], ...]]
     symbol: str
+
+    @property
+    def model(self) -> str:
+        """The name on the model's card."""
+
+    @property
+    def drift(self) -> float | None:
+        """The population stability index of the inputs of late; None where it is not known."""
 
     @property
     def tokens(self) -> int:
@@ -56,7 +68,7 @@ class TokenStream:
     place.
     """
 
-    __slots__ = ("_cache", "_checkpoint", "_execution", "_first", "_history", "_pending",
+    __slots__ = ("_cache", "_checkpoint", "_drift", "_execution", "_first", "_history", "_pending",
                  "_since_hole", "symbol", "tokens")  # fmt: skip
 
     def __init__(
@@ -89,7 +101,22 @@ class TokenStream:
         self._first = np.zeros((config.sink_tokens, config.features), dtype=np.float32)
         self._pending = 0
         self._since_hole: int | None = None
+        self._drift = InputDrift(checkpoint.card.inputs) if checkpoint.card.inputs else None
         self.tokens = 0
+
+    @property
+    def model(self) -> str:
+        return self._checkpoint.card.name
+
+    @property
+    def drift(self) -> float | None:
+        """How far the tokens of late are from the training's; see ``InputDrift``."""
+        return None if self._drift is None else self._drift.index
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the cached sequence holds now."""
+        return self._cache.nbytes
 
     def push(self, token: Token) -> None:
         """Let a token wait for the next ``predict``."""
@@ -98,6 +125,9 @@ class TokenStream:
             self._first[self.tokens] = token
         self.tokens += 1
         self._pending += 1
+        block = min(_DRIFT_BLOCK, len(self._history))
+        if self._drift is not None and self.tokens % block == 0:
+            self._drift.add(self._inputs(block).numpy())
         if self._since_hole is not None:
             self._since_hole += 1
             if self._since_hole >= len(self._history):

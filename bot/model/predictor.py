@@ -71,6 +71,19 @@ class RealTimePricePredictor:
         self._read = (0, 0)  # position, ts
 
     @property
+    def model(self) -> str:
+        return self._stream.model
+
+    @property
+    def drift(self) -> float | None:
+        return self._stream.drift
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its cache holds now."""
+        return self._stream.nbytes
+
+    @property
     def tokens(self) -> int:
         return self._stream.tokens
 

@@ -140,14 +140,15 @@ def _rounded(numbers: Any) -> list[float]:
 
 def ridge(z: Floats, y: Floats) -> Floats:
     """Coefficients of y on z [n, K], whose last column of ones is not penalized."""
-    solved: Floats = np.linalg.solve(z.T @ z + _penalty(z), z.T @ y)
-    return solved
+    solved: Any = np.linalg.solve(z.T @ z + _penalty(z), z.T @ y)
+    coefficients: Floats = solved
+    return coefficients
 
 
 def logistic(z: Floats, up: Floats) -> Floats:
     """Coefficients of the log-odds, by Newton's method with ridge's penalty."""
     beta: Any = np.zeros(z.shape[1])
-    penalty = _penalty(z)
+    penalty: Any = _penalty(z)
     for _ in range(_NEWTON_STEPS):
         chance = 1 / (1 + np.exp(-np.clip(z @ beta, -30, 30)))
         weight = np.maximum(chance * (1 - chance), 1e-6)
@@ -158,9 +159,10 @@ def logistic(z: Floats, up: Floats) -> Floats:
 
 
 def _penalty(z: Floats) -> Floats:
-    penalty = np.full(z.shape[1], _RIDGE * len(z))
-    penalty[-1] = 0.0
-    return np.diag(penalty)
+    each = np.full(z.shape[1], _RIDGE * len(z))
+    each[-1] = 0.0
+    penalty: Floats = np.diag(each)
+    return penalty
 
 
 def _boost(
