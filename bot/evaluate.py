@@ -16,6 +16,7 @@ from bot.core.errors import PlainError
 from bot.core.events import Event
 from bot.model import ANALYZER, CANDLE_TOKENS, PREDICTOR, Checkpoint, load
 from bot.model.baselines import Forecast, forecasts, has_lightgbm, load_baselines, unfitted
+from bot.model.checkpoint import at_interval
 from bot.model.evaluation import TAKER_RATE, Row, Subject, rows, subjects
 from bot.model.samples import Sample, samples
 from bot.model.streamed import Running, predict
@@ -155,7 +156,10 @@ def _since(subject: Subject, since_ns: int) -> Subject:
 def _checkpoint(settings: Settings, options: Options) -> tuple[Checkpoint, Path | None]:
     """The one named, else the config's for data of this kind."""
     if options.checkpoint is not None:
-        return load(options.checkpoint), options.checkpoint
+        given = load(options.checkpoint)
+        intervals = _intervals(options) if given.card.tokens == CANDLE_TOKENS else set()
+        chosen = intervals.pop() if len(intervals) == 1 else given.card.interval
+        return at_interval(given, chosen), options.checkpoint
     intervals = _intervals(options)
     role = PREDICTOR if intervals else ANALYZER
     model = settings.models.predictor if role == PREDICTOR else settings.models.analyzer

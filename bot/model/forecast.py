@@ -5,6 +5,7 @@ Pure and synchronous: no clock and no thread, so a replay can ask again at any p
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -69,7 +70,7 @@ class TokenStream:
     """
 
     __slots__ = ("_cache", "_checkpoint", "_drift", "_execution", "_first", "_history", "_pending",
-                 "_since_hole", "symbol", "tokens")  # fmt: skip
+                 "_since_hole", "_volatility", "symbol", "tokens")  # fmt: skip
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class TokenStream:
         self._first = np.zeros((config.sink_tokens, config.features), dtype=np.float32)
         self._pending = 0
         self._since_hole: int | None = None
+        self._volatility = 1.0
         self._drift = InputDrift(checkpoint.card.inputs) if checkpoint.card.inputs else None
         self.tokens = 0
 
@@ -118,8 +120,9 @@ class TokenStream:
         """Bytes that the cached sequence holds now."""
         return self._cache.nbytes
 
-    def push(self, token: Token) -> None:
-        """Let a token wait for the next ``predict``."""
+    def push(self, token: Token, volatility: float = 1.0) -> None:
+        """Let a token wait for the next ``predict``; ``volatility`` is the one known with it."""
+        self._volatility = volatility
         self._history[self.tokens % len(self._history)] = token
         if self.tokens < len(self._first):
             self._first[self.tokens] = token
@@ -151,7 +154,7 @@ class TokenStream:
             read_ts=ts,
             ready_ts=ts,
             price=price,
-            horizons=horizons_of(self._checkpoint.model, self._advance()),
+            horizons=horizons_of(self._checkpoint.model, self._advance(), self._volatility),
             trained=card.trained,
             rebuilt=self._since_hole is not None,
         )
@@ -206,11 +209,15 @@ def require(card: Card, *, tokens: str, features: int) -> None:
 def deviation(first: Prediction, second: Prediction, config: TransformerConfig) -> float:
     """How far two computations of one prediction lie apart, to hold against ``Card.tolerance``.
 
-    The largest difference of any expected return or quantile, in units of the horizon's
-    ``return_scale``, or of any ``up_probability``.
+    The largest difference of any expected return or quantile, in units of the standard deviation
+    that the first prediction's outermost quantiles stand for if it is normal, or of any
+    ``up_probability``.
     """
+    normal = NormalDist()
+    width = normal.inv_cdf(config.quantiles[-1]) - normal.inv_cdf(config.quantiles[0])
     worst = 0.0
-    for a, b, scale in zip(first.horizons, second.horizons, config.return_scale, strict=True):
+    for a, b in zip(first.horizons, second.horizons, strict=True):
+        scale = (a.quantiles[-1] - a.quantiles[0]) / width
         returns = zip(
             (a.expected_return, *a.quantiles), (b.expected_return, *b.quantiles), strict=True
         )
@@ -222,12 +229,17 @@ def deviation(first: Prediction, second: Prediction, config: TransformerConfig) 
     return worst
 
 
-def horizons_of(model: CausalTransformer, heads: Tensor) -> tuple[Horizon, ...]:
+def horizons_of(
+    model: CausalTransformer, heads: Tensor, volatility: float = 1.0
+) -> tuple[Horizon, ...]:
     """Raw heads [outputs] in log returns and probabilities.
 
+    ``volatility`` is the one known with the token, for a model whose returns are scaled by it.
     ``confidence`` is how far ``up_probability`` is from even odds, doubled.
     """
     config = model.config
+    unit = volatility if config.volatility_scaled else 1.0
+    scales = [unit * scale for scale in config.return_scale]
     outputs = model.outputs(heads.double())
     means = outputs.mean.tolist()
     chances = torch.sigmoid(outputs.up_logit).tolist()
@@ -241,6 +253,6 @@ def horizons_of(model: CausalTransformer, heads: Tensor) -> tuple[Horizon, ...]:
             quantiles=tuple(value * scale for value in values),
         )
         for horizon_ns, scale, mean, chance, values in zip(
-            config.horizons_ns, config.return_scale, means, chances, quantiles, strict=True
+            config.horizons_ns, scales, means, chances, quantiles, strict=True
         )
     )

@@ -14,19 +14,19 @@ from bot.model.tokens import CANDLE_FEATURES, CANDLE_TOKENS, CandleTokens, inter
 from bot.model.transformer import TransformerConfig
 
 PREDICTOR = "predictor"
-_HORIZON_BARS = (1, 5, 15)
-_MINUTE_VOLATILITY = 5e-4
+HORIZON_BARS = (1, 2, 4, 8, 16)
 
 
 def predictor_config(*, interval: str = "1", window: int = 512) -> TransformerConfig:
-    """The default shape for candles of ``interval``: 4 layers of 4 heads of 32, three horizons."""
+    """The default shape for candles of ``interval``: 4 layers of 4 heads of 32, five horizons, whose
+    returns are in units of the volatility known at the close."""
     bar_ns = interval_ns(interval)
-    bar_volatility = _MINUTE_VOLATILITY * math.sqrt(bar_ns / interval_ns("1"))
     return TransformerConfig(
         features=CANDLE_FEATURES,
         window=window,
-        horizons_ns=tuple(bars * bar_ns for bars in _HORIZON_BARS),
-        return_scale=tuple(bar_volatility * math.sqrt(bars) for bars in _HORIZON_BARS),
+        horizons_ns=tuple(bars * bar_ns for bars in HORIZON_BARS),
+        return_scale=tuple(math.sqrt(bars) for bars in HORIZON_BARS),
+        volatility_scaled=True,
     )
 
 
@@ -95,7 +95,7 @@ class RealTimePricePredictor:
         token = self._candles.read(event)
         self._read = (position, event.ts)
         if token is not None:
-            self._stream.push(token)
+            self._stream.push(token, self._candles.volatility)
             self._ready = event.ts - event.exchange_ts <= self._bar_ns
 
     def predict(self) -> Prediction | None:

@@ -53,7 +53,8 @@ def predict(
             heads.append(model.step(part, cache))
             progress(cache.position, len(sample.tokens))
         outputs = used.model.outputs(torch.cat(heads).double())
-    scale = sample.unit[:, None] * np.array(config.return_scale)
+    unit = sample.unit if config.volatility_scaled else np.ones(len(sample.unit))
+    scale = unit[:, None] * np.array(config.return_scale)
     return Forecast(
         outputs.mean.numpy() * scale,
         torch.sigmoid(outputs.up_logit).numpy(),
