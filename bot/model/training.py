@@ -349,9 +349,7 @@ def _figures(
 ) -> dict[str, float]:
     """Loss and rank correlations over the rows of a part; ``ic`` is the mean over horizons."""
     device = ready.tokens.device
-    rows, raw = predicted(
-        model, ready.tokens, ready.data, part, autocast=_autocast(recipe, device)
-    )
+    rows, raw = predicted(model, ready.tokens, ready.data, part, autocast=_autocast(recipe, device))
     at = torch.from_numpy(rows).to(device)
     outputs = model.outputs(raw.unsqueeze(0))
     weights = torch.tensor(recipe.horizon_weights_or_ones, device=device)
@@ -399,7 +397,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train from a prepared dataset and a JSON recipe, with a line of progress a report."""
     parser = argparse.ArgumentParser(prog="python -m bot.model.training", description=__doc__)
     parser.add_argument("--dataset", type=Path, required=True)
-    parser.add_argument("--config", type=Path, help="a JSON recipe; default: the recipe's defaults")
+    parser.add_argument("--config", type=Path, help="a JSON recipe, or small, candles, book")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
