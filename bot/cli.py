@@ -10,7 +10,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from bot import cli_bench, cli_data, cli_evaluate, cli_inspect, cli_record, show
+from bot import (
+    cli_bench,
+    cli_data,
+    cli_evaluate,
+    cli_inspect,
+    cli_models,
+    cli_record,
+    cli_train,
+    show,
+)
 from bot.cli_options import Config, Db, Json, seconds
 from bot.core.errors import PlainError
 
@@ -28,6 +37,8 @@ cli_record.register(app)
 cli_evaluate.register(app)
 app.add_typer(cli_inspect.database, name="db")
 app.add_typer(cli_bench.bench, name="bench")
+app.add_typer(cli_train.train, name="train")
+app.add_typer(cli_models.models, name="models")
 
 
 def main() -> None:

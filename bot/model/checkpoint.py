@@ -153,7 +153,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 
 def load(path: Path) -> Checkpoint:
     """Read what ``save`` wrote. Raises CheckpointError for anything missing or mismatched."""
-    card = _read_card(path.with_suffix(".json"))
+    card = read_card(path.with_suffix(".json"))
     model = CausalTransformer(card.config)
     try:
         weights = load_file(path)
@@ -199,7 +199,7 @@ def _frozen(model: CausalTransformer) -> CausalTransformer:
     return model
 
 
-def _read_card(path: Path) -> Card:
+def read_card(path: Path) -> Card:
     try:
         card = msgspec.json.decode(path.read_bytes(), type=Card)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What training minimises: quantiles, the mean, the direction, the correlation with outcomes."""
+"""What training minimises: errors of quantiles, mean and direction, and a lack of correlation."""
 
 from __future__ import annotations
 

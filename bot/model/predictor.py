@@ -18,8 +18,10 @@ HORIZON_BARS = (1, 2, 4, 8, 16)
 
 
 def predictor_config(*, interval: str = "1", window: int = 512) -> TransformerConfig:
-    """The default shape for candles of ``interval``: 4 layers of 4 heads of 32, five horizons, whose
-    returns are in units of the volatility known at the close."""
+    """The default shape for candles of ``interval``: 4 layers of 4 heads of 32, five horizons.
+
+    Returns are in units of the volatility known at the close.
+    """
     bar_ns = interval_ns(interval)
     return TransformerConfig(
         features=CANDLE_FEATURES,

@@ -134,10 +134,26 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         )
 
 
+RECIPES = {
+    "small": Recipe(
+        width=64, layers=2, heads=2, kv_heads=2, hidden=256, window=128, crop=512, batch=16,
+        steps=1_000, warmup=100, evaluate_every=100, average=0.99,
+    ),
+    "candles": Recipe(),
+    "book": Recipe(
+        name="analyzer", horizons=(100, 1_000, 5_000, 10_000), steps=2_000, dropout=0.2,
+        loss=LossWeights(correlation=0.5),
+    ),
+}  # fmt: skip
+"""By name: ``small`` is for a CPU, the others for a GPU."""
+
+
 def recipe_of(path: Path | None) -> Recipe:
-    """The recipe of a JSON file; the defaults without one. Raises RecipeError."""
+    """The recipe of a JSON file, or one of ``RECIPES`` by name. Raises RecipeError."""
     if path is None:
-        return Recipe()
+        return RECIPES["candles"]
+    if str(path) in RECIPES:
+        return RECIPES[str(path)]
     try:
         return msgspec.json.decode(path.read_bytes(), type=Recipe)
     except OSError as error:

@@ -206,15 +206,19 @@ class CandleTokens:
         return None
 
     def _token(self, candle: Candle) -> Token:
-        columns = (candle.open, candle.high, candle.low, candle.close, candle.volume)
         bars = Bars(
             np.array([candle.open_ts]),
-            *(np.array([float(value)]) for value in columns),
+            np.array([float(candle.open)]),
+            np.array([float(candle.high)]),
+            np.array([float(candle.low)]),
+            np.array([float(candle.close)]),
+            np.array([float(candle.volume)]),
             np.array([self._funding]),
         )
         tokens, volatility, self._state = candle_tokens(bars, self.interval, self._state)
         self.volatility = float(volatility[-1])
-        return tokens[-1]
+        token: Token = tokens[-1]
+        return token
 
 
 class BookTokens:

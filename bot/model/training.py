@@ -397,7 +397,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train from a prepared dataset and a JSON recipe, with a line of progress a report."""
     parser = argparse.ArgumentParser(prog="python -m bot.model.training", description=__doc__)
     parser.add_argument("--dataset", type=Path, required=True)
-    parser.add_argument("--config", type=Path, help="a JSON recipe; default: the recipe's defaults")
+    parser.add_argument("--config", type=Path, help="a JSON recipe, or small, candles, book")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import msgspec
 from msgspec import Struct
 
 from bot.venue import archive_book, archive_candles, archive_trades
@@ -37,6 +38,7 @@ class Source(Struct, frozen=True):
     read: Callable[[Place, int], Iterator[Any]]
     interval: str = ""
     first_ns: int = 0
+    venue: str = "bybit"
 
     @property
     def series(self) -> tuple[str, str, str]:
@@ -118,7 +120,7 @@ def _of(
 
 
 def _starting(source: Source, first_ns: int) -> Source:
-    return Source(source.path, source.kind, source.symbol, source.read, source.interval, first_ns)
+    return msgspec.structs.replace(source, first_ns=first_ns)
 
 
 # --- What names tell --------------------------------------------------------------------------
