@@ -5,6 +5,8 @@ Pure and synchronous: no clock and no thread, so a replay can ask again at any p
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import NormalDist
 from typing import ClassVar, Protocol
 
@@ -159,6 +161,20 @@ class TokenStream:
             rebuilt=self._since_hole is not None,
         )
 
+    @contextmanager
+    def forked(self) -> Iterator[Callable[[Token, float], tuple[Horizon, ...]]]:
+        """A second sequence with this one's past, to try out what could come: give it tokens and
+        their volatility, it answers; this one's cache stays as it is. Raises OutOfBlocks."""
+        assert not self._pending, "tokens wait"
+        with self._cache.fork() as fork, torch.inference_mode():
+
+            def answer(token: Token, volatility: float) -> tuple[Horizon, ...]:
+                row = torch.from_numpy(np.ascontiguousarray(token[None]))
+                heads = self._execution.step(row, fork)[-1]
+                return horizons_of(self._checkpoint.model, heads, volatility)
+
+            yield answer
+
     def _advance(self) -> Tensor:
         """Raw heads [outputs] of the newest token."""
         assert self._pending, "nothing waits"
@@ -206,6 +222,12 @@ def require(card: Card, *, tokens: str, features: int) -> None:
         )
 
 
+def normal_width(levels: tuple[float, ...]) -> float:
+    """How many standard deviations lie between a normal's quantiles of the outermost levels."""
+    normal = NormalDist()
+    return normal.inv_cdf(levels[-1]) - normal.inv_cdf(levels[0])
+
+
 def deviation(first: Prediction, second: Prediction, config: TransformerConfig) -> float:
     """How far two computations of one prediction lie apart, to hold against ``Card.tolerance``.
 
@@ -213,8 +235,7 @@ def deviation(first: Prediction, second: Prediction, config: TransformerConfig) 
     that the first prediction's outermost quantiles stand for if it is normal, or of any
     ``up_probability``.
     """
-    normal = NormalDist()
-    width = normal.inv_cdf(config.quantiles[-1]) - normal.inv_cdf(config.quantiles[0])
+    width = normal_width(config.quantiles)
     worst = 0.0
     for a, b in zip(first.horizons, second.horizons, strict=True):
         scale = (a.quantiles[-1] - a.quantiles[0]) / width

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import ClassVar
 
 import numpy as np
@@ -25,7 +24,7 @@ from bot.kvcache import KVCacheManager, WindowCache
 from bot.model.allocation import Allocation, Correlations, allocate
 from bot.model.checkpoint import Checkpoint
 from bot.model.execution import Execution
-from bot.model.forecast import horizons_of, require
+from bot.model.forecast import horizons_of, normal_width, require
 from bot.model.tokens import CANDLE_FEATURES, CANDLE_TOKENS, CandleTokens, Token
 from bot.model.transformer import STEP_TOKENS
 
@@ -204,9 +203,7 @@ class MultiAssetPortfolioInference:
 
     def _deviation(self, horizon: Horizon) -> float:
         """The standard deviation that the outermost quantiles stand for, if they are a normal's."""
-        levels = self._checkpoint.card.config.quantiles
-        normal = NormalDist()
-        width = normal.inv_cdf(levels[-1]) - normal.inv_cdf(levels[0])
+        width = normal_width(self._checkpoint.card.config.quantiles)
         return max((horizon.quantiles[-1] - horizon.quantiles[0]) / width, 1e-9)
 
 
