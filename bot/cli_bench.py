@@ -30,6 +30,12 @@ CACHE_COLUMNS = (
 )  # fmt: skip
 
 
+PREDICT_COLUMNS = (
+    "measure", "execution", "threads", "p50_us", "p99_us", "predictions_per_s", "cache_mb",
+    "speedup", "claimed",
+)  # fmt: skip
+
+
 class BenchError(PlainError):
     """A bench cannot show its result; the text says what is missing."""
 
@@ -144,6 +150,24 @@ def cache(
     for row in found:
         if row["measure"] != "memory":
             show.as_summary(f"bench cache: {row['measure']}", list(row.items())[1:])
+
+
+@bench.command()
+def predict(
+    events: Annotated[int, typer.Option(min=100, help="Events of each stream.")] = 2_000,
+    rounds: Annotated[int, typer.Option(min=3, help="Rounds of what comes in batches.")] = 20,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Inference threads.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """From an event to a prediction: one stream, ten symbols, an order book, 100 requests.
+
+    Examples: `bot bench predict` · `bot bench predict --threads 2 --json`
+    """
+    from bot.research.bench import predict as bench_predict
+
+    with show.saying() as say:
+        found = list(bench_predict.rows(events=events, rounds=rounds, threads=threads, say=say))
+    show.as_json(found) if as_json else show.as_table("bench predict", found, PREDICT_COLUMNS)
 
 
 def _models(names: Sequence[str]) -> tuple[str, ...]:
