@@ -12,7 +12,7 @@ import hashlib
 from collections import deque
 from collections.abc import Sequence
 from decimal import Decimal
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 import msgspec
@@ -99,6 +99,15 @@ class LedgerWriter:
     def hexdigest(self) -> str:
         """The digest of the committed facts."""
         return self._digest.hexdigest()
+
+    def hexdigest_at(self, facts: int) -> str:
+        """The digest of the run's first ``facts`` facts, the last of which may still wait."""
+        assert self._committed_facts <= facts <= self._next_fact, "facts that are not at hand"
+        digest = self._digest.copy()
+        waiting = chain.from_iterable(entry.facts for entry in self._entries)
+        for fact in islice(waiting, facts - self._committed_facts):
+            digest.update(fact)
+        return digest.hexdigest()
 
     def add(self, position: int, event: Event | None, facts: Sequence[Fact]) -> None:
         """Take a step's event and facts; positions never go down."""
