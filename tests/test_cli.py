@@ -21,6 +21,7 @@ import typer
 from bot.cli import app, main
 from bot.cli_options import seconds
 from bot.config import default_config_path
+from bot.ledger.database import REVISIONS
 from tests.processes import ROOT, bot, environment, free_port, one_line, told
 
 LIGHT = ("torch", "pybit", "picows")
@@ -68,7 +69,8 @@ DOWNLOADS = ("klines", "funding", "rules", "trades", "orderbook")
 def test_the_verbs_are_those_of_the_design():
     assert set(VERBS) == {"init", "paper", "replay", "venue", "scenarios", *LISTS,
                           "db upgrade", "bench feed", "bench replay", "bench decode", "bench cache",
-                          "bench predict", "evaluate", "record", "doctor",
+                          "bench predict", "evaluate", "train candles", "train book",
+                          "train prepared", "models list", "models show", "models activate", "record", "doctor",
                           *(f"download {kind}" for kind in DOWNLOADS)}  # fmt: skip
 
 
@@ -260,7 +262,7 @@ def test_a_ledger_that_is_not_there_is_one_clear_line_and_is_not_made(call, tmp_
 
 
 def test_a_database_of_a_newer_version_is_one_clear_line_for_every_verb(call, tmp_path):
-    assert call("db", "upgrade").stdout == "schema is at 0001\n"
+    assert call("db", "upgrade").stdout == f"schema is at {REVISIONS[-1]}\n"
     with sqlite3.connect(tmp_path / "data" / "kvtrader.db") as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     database.close()
@@ -323,6 +325,7 @@ def test_a_bench_prints_one_object_that_says_what_it_did(tmp_path, bench, ledger
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.nightly
 def test_the_cache_bench_prints_a_list_and_draws(tmp_path):
     rows = told(bot("bench", "cache", "--context", 64, "--stream-tokens", 1000, "--plot",
                     tmp_path / "cache.svg", "--json", cwd=tmp_path))  # fmt: skip
@@ -330,6 +333,7 @@ def test_the_cache_bench_prints_a_list_and_draws(tmp_path):
     assert (tmp_path / "cache.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.nightly
 def test_the_decode_bench_prints_the_rows_of_the_design(tmp_path):
     rows = told(bot("bench", "decode", "--quick", "--model", "B", "--threads", 1, "--json",
                     cwd=tmp_path))  # fmt: skip
