@@ -68,9 +68,10 @@ DOWNLOADS = ("klines", "funding", "rules", "trades", "orderbook")
 
 def test_the_verbs_are_those_of_the_design():
     assert set(VERBS) == {"init", "paper", "replay", "venue", "scenarios", *LISTS,
-                          "db upgrade", "bench feed", "bench replay", "bench decode", "bench cache",
-                          "bench predict", "evaluate", "train candles", "train book",
-                          "train prepared", "models list", "models show", "models activate", "record", "doctor",
+                          "db upgrade", "bench feed", "bench replay", "bench decode",
+                          "bench cache", "bench predict", "evaluate", "record", "doctor",
+                          "train candles", "train book", "train prepared",
+                          "models list", "models show", "models activate",
                           *(f"download {kind}" for kind in DOWNLOADS)}  # fmt: skip
 
 
