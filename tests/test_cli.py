@@ -68,6 +68,8 @@ DOWNLOADS = ("klines", "funding", "rules", "trades", "orderbook")
 def test_the_verbs_are_those_of_the_design():
     assert set(VERBS) == {"init", "paper", "replay", "venue", "scenarios", *LISTS,
                           "db upgrade", "bench feed", "bench replay", "record", "doctor",
+                          "train candles", "train book", "train prepared",
+                          "models list", "models show", "models activate",
                           *(f"download {kind}" for kind in DOWNLOADS)}  # fmt: skip
 
 

@@ -65,7 +65,8 @@ def test_it_learns_a_reversal_and_the_card_says_what_it_learnt_from(tmp_path: Pa
     assert found.card.venue == "made"
     assert found.card.training["dataset"]["sha256"] == DATA.sha256()
     assert found.card.config.volatility_scaled
-    events = [msgspec.json.decode(line) for line in (tmp_path / "run.jsonl").open("rb")]
+    lines = (tmp_path / "run.jsonl").read_bytes().splitlines()
+    events = [msgspec.json.decode(line) for line in lines]
     assert [entry["event"] for entry in events] == ["start", *["evaluation"] * 3, "end"]
     assert "polyline" in (tmp_path / "curve.svg").read_text()
 
@@ -198,5 +199,5 @@ def test_it_trains_alone_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     out, told = capsys.readouterr()
     assert "valid_loss" in msgspec.json.decode(out)
     assert "step 5/5" in told
-    with pytest.raises(SystemExit, match="error: .*cannot be read"):
+    with pytest.raises(SystemExit, match=r"error: .*cannot be read"):
         main(["--dataset", str(tmp_path / "none.npz"), "--out", str(tmp_path / "out")])
