@@ -105,7 +105,7 @@ def trained(
         trained=True,
         seed=seed,
         metrics=metrics,
-        training=msgspec.to_builtins(training),
+        training=msgspec.json.decode(msgspec.json.encode(training)),
     )
     return Checkpoint(card=card, model=_frozen(model))
 

@@ -108,31 +108,23 @@ def candle_tokens(
     slow = _mean(step, state.slow_variance if begun else prior, _SLOW, floor)
     expected = np.sqrt(variance[:-1] * (1 + missing))  # what was known before each bar
     traded = bars.volume > 0
-    log_volume = np.log(np.where(traded, bars.volume, 1.0))
-    before = np.append(state.volume, bars.volume[:-1])
-    change = np.where(traded & (before > 0), log_volume - np.log(np.maximum(before, 1e-300)), 0.0)
-    usual = _usual_volume(log_volume, traded, state.usual_log_volume)
-    busy = np.where(traded & ~np.isnan(usual[:-1]), log_volume - usual[:-1], 0.0)
-    width = high - low
+    change, busy, usual = _volumes(bars.volume, state)
     day = (bars.open_ts + bar_ns) / (1440 * _NS_PER_MINUTE)
-    of_day, of_week = 2 * math.pi * (day % 1), 2 * math.pi * (day % 7) / 7
     known = ~np.isnan(bars.funding)
     volatility = np.sqrt(variance[1:])
     tokens = np.stack(
         [
             *(np.arcsinh(move / expected) for move in (opened, high, low, close)),
-            np.arcsinh(change),
+            change,
             ~traded,
-            np.sin(of_day),
-            np.cos(of_day),
-            np.sin(of_week),
-            np.cos(of_week),
+            *_phases(day % 1),
+            *_phases(day % 7 / 7),
             np.arcsinh(np.where(known, bars.funding, 0.0) / _FUNDING_UNIT),
             known,
             _LOG_SHARE * np.log1p(missing),
             first,
-            np.arcsinh(busy),
-            np.where(width > 0, (2 * close - high - low) / np.where(width > 0, width, 1.0), 0.0),
+            busy,
+            _place_of(close, low, high),
             np.log(volatility / unit),
             np.log(variance[1:] / slow[1:]),
             np.full(len(first), _LOG_SHARE * math.log(bar_ns / _NS_PER_MINUTE)),
@@ -148,6 +140,40 @@ def candle_tokens(
     return tokens, volatility, after
 
 
+def _phases(turns: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sine and cosine [N] of parts of a turn."""
+    return np.sin(2 * math.pi * turns), np.cos(2 * math.pi * turns)
+
+
+def _place_of(
+    close: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Where the close lies in its bar, from -1 at the low to 1 at the high; 0 in a flat bar."""
+    flat = high <= low
+    return np.where(flat, 0.0, (2 * close - high - low) / np.where(flat, 1.0, high - low))
+
+
+def _volumes(
+    volume: NDArray[np.float64], state: CandleState
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Asinh of the log volume's change [N] from the bar before and [N] from what was usual before,
+    0 where one side is none; and the usual log volume [N + 1], an exponential mean over the bars
+    that traded, NaN before one did."""
+    traded, before = volume > 0, np.append(state.volume, volume[:-1])
+    logs = np.log(np.where(traded, volume, 1.0))
+    earlier = np.log(np.where(before > 0, before, 1.0))
+    usual = state.usual_log_volume
+    means = [usual]
+    for value, counts in zip(logs.tolist(), traded.tolist(), strict=True):
+        if counts:
+            usual = value if math.isnan(usual) else usual + _SLOW * (value - usual)
+        means.append(usual)
+    usuals = np.array(means)
+    change = np.where(traded & (before > 0), logs - earlier, 0.0)
+    busy = np.where(traded & ~np.isnan(usuals[:-1]), logs - usuals[:-1], 0.0)
+    return np.arcsinh(change), np.arcsinh(busy), usuals
+
+
 def _mean(
     values: NDArray[np.float64], start: float, weight: float, floor: float
 ) -> NDArray[np.float64]:
@@ -156,18 +182,6 @@ def _mean(
     for value in values.tolist():
         start = max(start + weight * (value - start), floor)
         means.append(start)
-    return np.array(means)
-
-
-def _usual_volume(
-    log_volume: NDArray[np.float64], traded: NDArray[np.bool_], usual: float
-) -> NDArray[np.float64]:
-    """The exponential mean [N + 1] of the log volumes of the bars that traded; NaN before one."""
-    means = [usual]
-    for value, counts in zip(log_volume.tolist(), traded.tolist(), strict=True):
-        if counts:
-            usual = value if math.isnan(usual) else usual + _SLOW * (value - usual)
-        means.append(usual)
     return np.array(means)
 
 

@@ -22,47 +22,26 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
-from msgspec import Struct
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bot.core.errors import PlainError
 from bot.model.checkpoint import Checkpoint, save, trained
-from bot.model.crops import Crops, predicted
-from bot.model.dataset import (
-    Dataset,
-    DatasetError,
-    future_returns,
-    load_dataset,
-    parts_of,
-)
+from bot.model.crops import Crops
+from bot.model.dataset import Dataset, load_dataset
 from bot.model.learning_curve import write_curve
 from bot.model.losses import loss_of
-from bot.model.rank import daily_rank_correlations, rank_correlation
 from bot.model.recipe import Recipe, recipe_of, split_of
 from bot.model.resume import TrainingState, load_state, save_state
+from bot.model.rows import Rows, autocast_of, device_of, figures_of, judged, prepare
 from bot.model.transformer import CausalTransformer, TransformerConfig, initialize
 
-_VOLATILITY_PARTS = 1e-12
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with the step, the steps in all, and what is known of it: loss, or validation figures."""
 
 
 class TrainingError(PlainError):
     """A training cannot go on; the text says why and the way out."""
-
-
-class _Data(Struct, frozen=True):
-    """A dataset on the device, with its targets in the units of the heads."""
-
-    data: Dataset
-    tokens: Tensor  # [N, F]
-    target: Tensor  # [N, H]
-    known: Tensor  # [N, H]
-    parts: tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]
-    returns: NDArray[np.float64]  # [N, H]
 
 
 def train(
@@ -79,8 +58,8 @@ def train(
     Returns the best checkpoint by the recipe's monitor. Raises DatasetError for a dataset that the
     recipe does not fit, TrainingError where the loss is no number or there is nothing to resume.
     """
-    device = _device(recipe)
-    config, ready = _prepare(data, recipe, device)
+    device = device_of(recipe)
+    config, ready = prepare(data, recipe, device)
     model = CausalTransformer(config).to(device)
     state = _begin(model, ready, recipe, out, resume=resume)
     run = _Run(model, ready, recipe, out, state, progress)
@@ -90,7 +69,7 @@ def train(
         if run.state.step % recipe.evaluate_every == 0 or run.state.step == recipe.steps:
             run.evaluate()
     model.load_state_dict(run.state.best)
-    figures = {**run.state.best_figures, **_judged(model, ready, recipe)}
+    figures = {**run.state.best_figures, **judged(model, ready, recipe)}
     made = trained(
         model.cpu(),
         name=recipe.name,
@@ -113,7 +92,7 @@ class _Run:
     def __init__(
         self,
         model: CausalTransformer,
-        ready: _Data,
+        ready: Rows,
         recipe: Recipe,
         out: Path,
         state: TrainingState,
@@ -122,7 +101,7 @@ class _Run:
         self.model, self.ready, self.recipe, self.out = model, ready, recipe, out
         self.state, self._progress = state, progress
         self._device = ready.tokens.device
-        self._autocast = _autocast(recipe, self._device)
+        self._autocast = autocast_of(recipe, self._device)
         self._crops = Crops(
             ready.data,
             ready.parts[0],
@@ -194,7 +173,7 @@ class _Run:
         state = self.state
         twin = CausalTransformer(self.model.config).to(self._device)
         twin.load_state_dict(state.average)
-        figures = _figures(twin, self.ready, self.ready.parts[1], self.recipe)
+        figures = figures_of(twin, self.ready, self.ready.parts[1], self.recipe)
         if self._losses:
             figures["train_loss"] = self._recent_loss()
         score = figures["ic"] if self.recipe.monitor == "ic" else -figures["loss"]
@@ -219,54 +198,8 @@ class _Run:
 # --- Before -----------------------------------------------------------------------------------
 
 
-def _prepare(
-    data: Dataset, recipe: Recipe, device: torch.device
-) -> tuple[TransformerConfig, _Data]:
-    """The model's config, and the dataset with its targets on the device."""
-    split = split_of(recipe, data)
-    parts = parts_of(data, split)
-    returns = future_returns(data, recipe.horizons)
-    for name, part in zip(("training", "validation"), parts, strict=False):
-        if not np.isfinite(returns[part]).any():
-            raise DatasetError(
-                f"no row for {name} between {data.ts.min()} and {data.ts.max()} ns: give other "
-                "train_end and valid_end, or shorter horizons"
-            )
-    scale = _return_scale(data, returns, parts[0], recipe)
-    unit = data.volatility[:, None] * scale if recipe.volatility_scaled(data) else scale
-    target = returns / unit
-    known = np.isfinite(target)
-    config = recipe.model(
-        features=data.tokens.shape[1],
-        horizons_ns=tuple(data.horizons_ns(recipe.horizons)[0].tolist()),
-        return_scale=tuple(scale.tolist()),
-        volatility_scaled=recipe.volatility_scaled(data),
-    )
-    ready = _Data(
-        data,
-        torch.from_numpy(data.tokens).to(device),
-        torch.from_numpy(np.where(known, target, 0.0).astype(np.float32)).to(device),
-        torch.from_numpy(known).to(device),
-        parts,
-        returns,
-    )
-    return config, ready
-
-
-def _return_scale(
-    data: Dataset, returns: NDArray[np.float64], part: NDArray[np.bool_], recipe: Recipe
-) -> NDArray[np.float64]:
-    """[H] the standard deviation of the training rows' returns, of those scaled by volatility."""
-    seen = returns[part]
-    if recipe.volatility_scaled(data):
-        seen = seen / data.volatility[part, None]
-    low, high = np.nanquantile(seen, (0.001, 0.999), axis=0)  # a crash is no unit
-    scale: NDArray[np.float64] = np.nanstd(np.clip(seen, low, high), axis=0)
-    return np.maximum(scale, _VOLATILITY_PARTS)
-
-
 def _begin(
-    model: CausalTransformer, ready: _Data, recipe: Recipe, out: Path, *, resume: bool
+    model: CausalTransformer, ready: Rows, recipe: Recipe, out: Path, *, resume: bool
 ) -> TrainingState:
     out.mkdir(parents=True, exist_ok=True)
     if resume:
@@ -305,19 +238,6 @@ def _optimizer(
     return optimizer
 
 
-def _device(recipe: Recipe) -> torch.device:
-    if recipe.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(recipe.device)
-
-
-def _autocast(recipe: Recipe, device: torch.device) -> torch.dtype | None:
-    """bfloat16 on a GPU, full precision elsewhere, unless the recipe says which."""
-    if recipe.precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" else None
-    return torch.bfloat16 if recipe.precision == "bfloat16" else None
-
-
 def _setting(
     data: Dataset, recipe: Recipe, config: TransformerConfig, device: torch.device
 ) -> dict[str, Any]:
@@ -339,55 +259,6 @@ def _setting(
         "torch": str(torch.__version__),
         "python": platform.python_version(),
     }
-
-
-# --- Judging ----------------------------------------------------------------------------------
-
-
-def _figures(
-    model: CausalTransformer, ready: _Data, part: NDArray[np.bool_], recipe: Recipe
-) -> dict[str, float]:
-    """Loss and rank correlations over the rows of a part; ``ic`` is the mean over horizons."""
-    device = ready.tokens.device
-    rows, raw = predicted(model, ready.tokens, ready.data, part, autocast=_autocast(recipe, device))
-    at = torch.from_numpy(rows).to(device)
-    outputs = model.outputs(raw.unsqueeze(0))
-    weights = torch.tensor(recipe.horizon_weights_or_ones, device=device)
-    loss = loss_of(
-        outputs,
-        ready.target[at].unsqueeze(0),
-        ready.known[at].unsqueeze(0),
-        model.config.quantiles,
-        recipe.loss,
-        weights,
-    )
-    figures = {"loss": loss.item()}
-    means = outputs.mean[0].double().cpu().numpy()
-    series, ts = ready.data.row_series[rows], ready.data.ts[rows]
-    correlations = []
-    for column, horizon in enumerate(recipe.horizons):
-        outcome = ready.returns[rows, column]
-        known = np.isfinite(outcome)
-        forecast, outcome = means[known, column], outcome[known]
-        pooled = rank_correlation(forecast, outcome) if known.any() else math.nan
-        figures[f"ic_{horizon}"] = pooled
-        if ready.data.kind == "candles":
-            daily, _ = daily_rank_correlations(forecast, outcome, ts[known], series[known])
-            figures[f"daily_ic_{horizon}"] = float(daily.mean()) if len(daily) else math.nan
-        prefix = "daily_ic" if ready.data.kind == "candles" else "ic"
-        correlations.append(figures[f"{prefix}_{horizon}"])
-    share = np.array(recipe.horizon_weights_or_ones) * np.isfinite(correlations)
-    figures["ic"] = float(np.nansum(share * np.nan_to_num(correlations)) / max(share.sum(), 1e-9))
-    return figures
-
-
-def _judged(model: CausalTransformer, ready: _Data, recipe: Recipe) -> dict[str, float]:
-    """Figures over the rows behind the validation's end, where there are some."""
-    part = ready.parts[2]
-    if not np.isfinite(ready.returns[part]).any():
-        return {}
-    figures = _figures(model, ready, part, recipe)
-    return {f"test_{name}": value for name, value in figures.items()}
 
 
 # --- Alone ------------------------------------------------------------------------------------
