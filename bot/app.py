@@ -16,9 +16,10 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bot import __version__, build, feeds, local_venue, operations
+from bot.alarm import Alarm
 from bot.begin import Begun, begin, record_of
 from bot.config import Settings
-from bot.core.events import ClockOffset, Command, Event, Input
+from bot.core.events import ClockOffset, Command, CommandName, Event, Input
 from bot.core.instrument import amount, to_e8
 from bot.inbox import Inbox
 from bot.ledger.database import redacted
@@ -29,7 +30,7 @@ from bot.live import Live, Repairs
 from bot.local_venue import LocalVenue, Urls
 from bot.observe import Observer
 from bot.restart import RunError
-from bot.run import WARMUP, money, shadows
+from bot.run import WARMUP, money, scores, shadows
 from bot.venue.address import rest_url
 from bot.venue.rest import Rest
 from bot.venue.stream import MarketStream
@@ -296,7 +297,12 @@ async def _inference(made: _Paper, live: Live, observer: Observer) -> AsyncItera
         del facts
         worker.offer(event, position)
 
-    made.begun.run.watchers.append(offer)
+    def speak(name: CommandName, source: str, reason: str) -> None:
+        log.error("the models' alarm", command=name, source=source, reason=reason)
+        live.put(Command(made.inbox.now(), name, source, reason))
+
+    run = made.begun.run
+    run.watchers += [offer, Alarm(made.settings.models.watch, run.scoring, worker.drift, speak)]
     observer.inference = lambda: inference.state_of(worker, caches)
     worker.start()
     try:
@@ -359,6 +365,7 @@ def _summary(made: _Paper, live: Live, wall_s: float) -> dict[str, Any]:
         **shadows(run),
         "facts": counts["facts"],
         "digest": made.begun.writer.hexdigest(),
+        "scores": scores(run),
         "journal": str(made.folder),
         "db": redacted(made.settings.ledger.db),
     }

@@ -10,7 +10,17 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from bot import cli_bench, cli_config, cli_data, cli_inspect, cli_record, show
+from bot import (
+    cli_bench,
+    cli_config,
+    cli_data,
+    cli_evaluate,
+    cli_inspect,
+    cli_models,
+    cli_record,
+    cli_train,
+    show,
+)
 from bot.cli_options import Config, Db, Json, Run, seconds, start_log
 from bot.core.errors import PlainError
 
@@ -25,9 +35,12 @@ app = typer.Typer(
 cli_inspect.register(app)
 cli_data.register(app)
 cli_record.register(app)
+cli_evaluate.register(app)
 app.add_typer(cli_inspect.database, name="db")
 app.add_typer(cli_bench.bench, name="bench")
 app.add_typer(cli_config.settings, name="config")
+app.add_typer(cli_train.train, name="train")
+app.add_typer(cli_models.models, name="models")
 
 
 def main() -> None:
@@ -202,7 +215,10 @@ def replay(
     if as_json:
         show.as_json(result)
     else:
+        scores = result.pop("scores")
         show.as_summary(f"replay of {path}", result.items())
+        if scores:
+            show.as_table("its predictions", scores, list(scores[0]))
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from bot import show
 from bot.cli_options import Json
+from bot.core.errors import PlainError
 
 bench = typer.Typer(help="Measure this machine; see docs/benchmarks.md.", no_args_is_help=True)
 
@@ -17,6 +19,25 @@ Input = Annotated[
 ]
 Messages = Annotated[int, typer.Option(min=1000, help="Messages of the made-up feed.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds; the median one is shown.")]
+Plot = Annotated[Path | None, typer.Option(help="Draw it: FILE.svg, .png or .pdf (extra bench).")]
+
+DECODE_COLUMNS = (
+    "model", "context", "batch", "threads", "path", "weight_dtype", "kv_cache_dtype",
+    "p50_us", "p99_us", "roofline_us", "nbytes", "rel_error",
+)  # fmt: skip
+CACHE_COLUMNS = (
+    "model", "context", "kind", "kv_cache_dtype", "nbytes", "of_fp16", "step_us", "rel_error",
+)  # fmt: skip
+
+
+PREDICT_COLUMNS = (
+    "measure", "execution", "threads", "p50_us", "p99_us", "predictions_per_s", "cache_mb",
+    "speedup", "claimed",
+)  # fmt: skip
+
+
+class BenchError(PlainError):
+    """A bench cannot show its result; the text says what is missing."""
 
 
 @bench.command()
@@ -59,3 +80,116 @@ def replay(
 
     result = path.replay(input_, messages=messages, rounds=rounds)
     show.as_json(result) if as_json else show.as_summary("bench replay", result.items())
+
+
+@bench.command()
+def decode(
+    model: Annotated[
+        list[str] | None, typer.Option(help="A or B of docs/benchmarks.md; repeat. [both]")
+    ] = None,
+    context: Annotated[
+        list[int] | None,
+        typer.Option(min=2, help="Tokens in the window; repeat. [256 512 1024 2048 4096]"),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Most threads.")] = 2,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds, all paths in turn.")] = 30,
+    quick: Annotated[bool, typer.Option("--quick", help="256 tokens, half a minute.")] = False,
+    peers: Annotated[
+        bool, typer.Option(help="Measure transformers' caches too (extra bench).")
+    ] = True,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """One more token: our caches natively and in torch, no cache, and the peers, in turn.
+
+    Examples: `bot bench decode --quick` · `bot bench decode --context 8192 --json` ·
+    `bot bench decode --plot decode.svg`
+    """
+    from msgspec.structs import asdict, replace
+
+    from bot.research.bench import decode as bench_decode
+    from bot.research.bench import decode_plot
+
+    plan = bench_decode.QUICK if quick else bench_decode.Plan(rounds=rounds, peers=peers)
+    plan = replace(plan, most_threads=threads)
+    if model:
+        plan = replace(plan, models=_models(model))
+    if context:
+        plan = replace(plan, contexts=tuple(context))
+    with show.saying() as say:
+        rows = list(bench_decode.rows(plan, say))
+    if plot is not None:
+        _drawn(lambda: decode_plot.plot(rows, plot), plot)
+    found = [asdict(row) for row in rows]
+    show.as_json(found) if as_json else show.as_table("bench decode", found, DECODE_COLUMNS)
+
+
+@bench.command()
+def cache(
+    context: Annotated[
+        list[int] | None, typer.Option(min=16, help="Tokens in the window; repeat. [256 to 8192]")
+    ] = None,
+    stream_tokens: Annotated[
+        int, typer.Option(min=1_000, help="Length of the endless stream.")
+    ] = 1_000_000,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Memory by context and kind of cache, prefix hits, evictions, and a very long stream.
+
+    Examples: `bot bench cache` · `bot bench cache --stream-tokens 100000 --json`
+    """
+    from bot.research.bench import cache as bench_cache
+    from bot.research.bench import cache_plot
+
+    found = []
+    with show.saying() as say:
+        contexts = tuple(context) if context else bench_cache.CONTEXTS
+        for row in bench_cache.rows(contexts=contexts, stream_tokens=stream_tokens):
+            say(" ".join(str(row.get(key, "")) for key in ("measure", "model", "context", "kind")))
+            found.append(row)
+    if plot is not None:
+        _drawn(lambda: cache_plot.plot(found, plot), plot)
+    if as_json:
+        show.as_json(found)
+        return
+    memory = [row for row in found if row["measure"] == "memory"]
+    show.as_table("bench cache: one full window", memory, CACHE_COLUMNS)
+    for row in found:
+        if row["measure"] != "memory":
+            show.as_summary(f"bench cache: {row['measure']}", list(row.items())[1:])
+
+
+@bench.command()
+def predict(
+    events: Annotated[int, typer.Option(min=100, help="Events of each stream.")] = 2_000,
+    rounds: Annotated[int, typer.Option(min=3, help="Rounds of what comes in batches.")] = 20,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Inference threads.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """From an event to a prediction: one stream, ten symbols, an order book, 100 requests.
+
+    Examples: `bot bench predict` · `bot bench predict --threads 2 --json`
+    """
+    from bot.research.bench import predict as bench_predict
+
+    with show.saying() as say:
+        found = list(bench_predict.rows(events=events, rounds=rounds, threads=threads, say=say))
+    show.as_json(found) if as_json else show.as_table("bench predict", found, PREDICT_COLUMNS)
+
+
+def _models(names: Sequence[str]) -> tuple[str, ...]:
+    unknown = sorted(set(names) - {"A", "B"})
+    if unknown:
+        raise typer.BadParameter(f"model {', '.join(unknown)}: known are A and B")
+    return tuple(names)
+
+
+def _drawn(draw: Callable[[], None], file: Path) -> None:
+    """Draw, and tell what a user can change in one line."""
+    try:
+        draw()
+    except ModuleNotFoundError as error:
+        raise BenchError(f"--plot needs {error.name}: pip install 'kvtrader[bench]'") from error
+    except (OSError, ValueError) as error:
+        raise BenchError(f"--plot {file}: {error}") from error

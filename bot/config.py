@@ -176,6 +176,14 @@ class Model(Section):
     window: int = Field(512, ge=2)
 
 
+class Watch(Section):
+    least_scored: int = Field(300, ge=10, le=1_000)
+    least_rank_ic: float | None = Field(None, ge=-1, le=1)
+    most_calibration_error: float | None = Field(None, gt=0, le=1)
+    most_drift: float | None = Field(None, gt=0)
+    command: Literal["pause", "halt", "flatten"] = "halt"
+
+
 class Models(Section):
     threads: int = Field(1, ge=1, le=256)
     decode: Literal["auto", "native", "torch"] = "auto"
@@ -184,6 +192,7 @@ class Models(Section):
     cache: Cache = Cache()
     predictor: Model = Model()
     analyzer: Model = Model(window=256)
+    watch: Watch = Watch()
 
 
 class StrategyUse(Section):

@@ -22,7 +22,7 @@ from bot.ledger.digest import line_of, plain
 from bot.ledger.facts import read_facts
 from bot.ledger.journal import JournalError, JournalReader, NewerJournal, read_header
 from bot.ledger.reading import read
-from bot.run import Memory, Run, money, shadows
+from bot.run import Memory, Run, money, scores, shadows
 from bot.venue.archive import Capture, is_capture, read_capture
 from bot.venue.archive_feed import Archive, ArchiveOptions
 from bot.venue.archive_text import ArchiveError
@@ -181,6 +181,7 @@ def _summary(
         **shadows(run),
         "facts": counts["facts"],
         "digest": facts.digest.hexdigest(),
+        "scores": scores(run),
         "wall_s": round(wall_s, 6),
         "frames_per_s": round(run.frames / wall_s) if wall_s else 0,
     }

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
+
+from msgspec.structs import asdict
 
 from bot.core.engine import Engine
 from bot.core.events import (
@@ -24,6 +26,7 @@ from bot.core.events import (
 )
 from bot.core.instrument import amount
 from bot.ledger.digest import FactDigest
+from bot.scoring import Scored, Scoring
 from bot.venue.wire import SKIPPED, Codec
 
 WARMUP = "warm-up"
@@ -46,6 +49,8 @@ class Sink(Protocol):
         self, position: int, policy: str, ts: int, equity: Decimal, wallet: Decimal
     ) -> None: ...
 
+    def add_scores(self, position: int, scored: Sequence[Scored]) -> None: ...
+
 
 class Memory:
     """A sink that keeps nothing but the digest."""
@@ -67,6 +72,9 @@ class Memory:
     def add_shadow_equity(
         self, position: int, policy: str, ts: int, equity: Decimal, wallet: Decimal
     ) -> None:
+        """Keep nothing: a digest is of the policy that trades."""
+
+    def add_scores(self, position: int, scored: Sequence[Scored]) -> None:
         """Keep nothing."""
 
 
@@ -94,6 +102,7 @@ class Run:
         self.counts: Counter[str] = Counter()
         self.untrained: set[str] = set()
         self._sink = sink
+        self.scoring = Scoring(engine.market.mid)
         self.watchers = list(watchers)
         self.has_ended = False
         self._warn = warn
@@ -108,10 +117,14 @@ class Run:
         events = codec.decode(item)
         step, watchers, notices = self.engine.step, self.watchers, self.engine.market.notices
         shadows = self.engine.shadows
+        score = self.scoring.step
         for event in events:
             facts = step(event)
             if facts or type(event) not in _FREQUENT:
                 self._record(position, event, facts)
+            scored = score(position, event)
+            if scored:
+                self._sink.add_scores(position, scored)
             for watcher in watchers:
                 watcher(position, event, facts)
             if notices:
@@ -198,6 +211,11 @@ class Run:
         while problems:
             problem = problems.popleft()
             warn(f"{problem.conn}: skipped a frame ({problem.kind}): {problem.text}")
+
+
+def scores(run: Run) -> list[dict[str, Any]]:
+    """How the run's predictions did of late, by model and horizon."""
+    return [asdict(figures) for figures in run.scoring.figures()]
 
 
 def money(run: Run) -> dict[str, Decimal]:

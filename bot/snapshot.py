@@ -14,6 +14,7 @@ from msgspec import Struct
 from bot.core import snapshot as engine_state
 from bot.core.snapshot import SavedEngine, SnapshotError
 from bot.run import Run
+from bot.scoring import State as ScoringState
 from bot.venue import codec_state
 from bot.venue.codec_state import SavedCodec
 
@@ -34,6 +35,7 @@ class SavedRun(Struct):
     _equity_due_ns: int
     codec: SavedCodec
     engine: SavedEngine
+    scoring: ScoringState
 
 
 class _Body(Struct):
@@ -51,6 +53,7 @@ def saved(run: Run) -> bytes:
         counts=dict(run.counts),
         codec=codec_state.save(run.codec),
         engine=engine_state.save(run.engine),
+        scoring=run.scoring.state,
     )
     body = _Body(FORMAT, msgspec.Raw(msgspec.json.encode(state)))
     return zstandard.compress(msgspec.json.encode(body), 1)
@@ -74,3 +77,4 @@ def restore(run: Run, body: bytes) -> None:
     run.counts = Counter(state.counts)
     codec_state.restore(run.codec, state.codec)
     engine_state.restore(run.engine, state.engine)
+    run.scoring.state = state.scoring

@@ -68,8 +68,11 @@ DOWNLOADS = ("klines", "funding", "rules", "trades", "orderbook")
 
 def test_the_verbs_are_those_of_the_design():
     assert set(VERBS) == {"init", "paper", "replay", "venue", "scenarios", *LISTS,
-                          "db upgrade", "bench feed", "bench replay", "record", "doctor",
-                          "config show", "config check", "config reference", "dashboard", "top",
+                           "db upgrade", "bench feed", "bench replay", "bench decode",
+                           "bench cache", "bench predict", "evaluate", "record", "doctor",
+                           "config show", "config check", "config reference", "dashboard", "top",
+                           "train candles", "train book", "train prepared",
+                           "models list", "models show", "models activate",
                           *(f"download {kind}" for kind in DOWNLOADS)}  # fmt: skip
 
 
@@ -326,6 +329,25 @@ def test_a_bench_prints_one_object_that_says_what_it_did(tmp_path, bench, ledger
     if bench == "replay":
         assert result["orders"] > 0.15 * result["messages"] * 0.5
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.nightly
+def test_the_cache_bench_prints_a_list_and_draws(tmp_path):
+    rows = told(bot("bench", "cache", "--context", 64, "--stream-tokens", 1000, "--plot",
+                    tmp_path / "cache.svg", "--json", cwd=tmp_path))  # fmt: skip
+    assert {row["measure"] for row in rows} == {"memory", "prefix", "eviction", "stream"}
+    assert (tmp_path / "cache.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.nightly
+def test_the_decode_bench_prints_the_rows_of_the_design(tmp_path):
+    rows = told(bot("bench", "decode", "--quick", "--model", "B", "--threads", 1, "--json",
+                    cwd=tmp_path))  # fmt: skip
+    assert {"no_cache", "torch"} <= {row["path"] for row in rows}
+    assert {(row["model"], row["context"], row["threads"]) for row in rows} == {("B", 256, 1)}
+    assert set(rows[0]) == {"path", "model", "context", "batch", "threads", "kv_cache_dtype",
+                            "weight_dtype", "p50_us", "p99_us", "nbytes", "rel_error",
+                            "roofline_us"}  # fmt: skip
 
 
 def test_a_bench_takes_a_capture(real_capture, tmp_path):

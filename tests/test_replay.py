@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import zstandard
+from msgspec.structs import astuple
 
 from bot import build
 from bot.core.events import Fact, Prediction
@@ -15,6 +19,7 @@ from bot.ledger.digest import line_of
 from bot.ledger.journal import JournalError, NewerJournal
 from bot.replay import ReplayError, open_recording
 from bot.run import Memory, Run
+from bot.scoring import Scored
 from bot.venue.archive import CaptureError
 from tests.processes import bot, one_line, told
 
@@ -22,7 +27,7 @@ LIGHT = ("torch", "pybit", "picows")
 KEYS = {"events", "frames", "gaps", "orders", "fills", "realized_pnl", "fees", "funding", "equity",
         "digest", "wall_s", "frames_per_s"}  # fmt: skip
 SAME = ("run", "inputs", "frames", "skipped", "events", "gaps", "predictions", "orders", "fills",
-        "realized_pnl", "fees", "funding", "equity", "facts", "digest")  # fmt: skip
+        "realized_pnl", "fees", "funding", "equity", "facts", "digest", "scores")  # fmt: skip
 
 
 class Kept(Memory):
@@ -31,10 +36,14 @@ class Kept(Memory):
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[bytes] = []
+        self.scores: list[tuple[int, Scored]] = []
 
     def add(self, position: int, event: object, facts: list[Fact]) -> None:
         super().add(position, event, facts)
         self.lines += map(line_of, facts)
+
+    def add_scores(self, position: int, scored: Sequence[Scored]) -> None:
+        self.scores += [(position, one) for one in scored]
 
 
 def facts_of(path: Path) -> tuple[list[bytes], str]:
@@ -58,7 +67,25 @@ def test_a_recorded_run_replays_to_its_digest_in_a_process_without_torch(recorde
     assert {key: result[key] for key in SAME} == {key: recorded.summary[key] for key in SAME}
     assert result["predictions"] > 100
     assert result["fills"] >= 30
+    assert sum(row["n"] for row in result["scores"] if row["model"] == "analyzer") > 100
     assert "torn" not in result
+
+
+def test_the_ledger_has_every_score_that_the_replay_makes(recorded):
+    recording = open_recording(recorded.journal)
+    kept = Kept()
+    run = Run(build.engine(recording.settings), kept)
+    for item in recording.inputs:
+        run.take(item)
+    run_id = recorded.summary["run"]
+    with closing(sqlite3.connect(recorded.folder / "data/kvtrader.db")) as ledger:
+        columns = ", ".join(("position", *Scored.__struct_fields__))
+        rows = ledger.execute(
+            f"SELECT {columns} FROM predictions_scored WHERE run_id = ?", (run_id,)
+        ).fetchall()
+    made = [(position, *astuple(one)) for position, one in kept.scores]
+    assert len(made) > 100
+    assert sorted(rows) == sorted(made)
 
 
 def test_a_segment_file_replays_like_its_folder(recorded):

@@ -26,6 +26,7 @@ from bot.core.events import (
     Trade,
 )
 from bot.run import EQUITY_EVERY_NS, Memory, Run, Sink, money
+from bot.scoring import Scored
 from tests.venue.feed import CONN, T0_MS, book, snapshot, text_of, trade
 
 SYMBOL = "linear:BTCUSDT"
@@ -39,12 +40,16 @@ class Rows:
     def __init__(self) -> None:
         self.steps: list[tuple[int, Event | None, list[Fact]]] = []
         self.equity: list[tuple[int, int, Decimal, Decimal]] = []
+        self.scores: list[tuple[int, Scored]] = []
 
     def add(self, position: int, event: Event | None, facts: Sequence[Fact]) -> None:
         self.steps.append((position, event, list(facts)))
 
     def add_equity(self, position: int, ts: int, equity: Decimal, wallet: Decimal) -> None:
         self.equity.append((position, ts, equity, wallet))
+
+    def add_scores(self, position: int, scored: Sequence[Scored]) -> None:
+        self.scores += [(position, one) for one in scored]
 
     @property
     def facts(self) -> list[Fact]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
+from msgspec import Struct
 from sqlalchemy import Table
 
 from bot.core.account import Account, Position
@@ -52,6 +53,9 @@ class Bookkeeper:
         self, position: int, policy: str, ts: int, equity: Decimal, wallet: Decimal
     ) -> None:
         self._writer.add_shadow_equity(position, policy, ts, equity, wallet)
+
+    def add_scores(self, position: int, scored: Sequence[Struct]) -> None:
+        self._writer.add_scores(position, scored)
 
     def _beside(self, position: int, first: int, facts: Sequence[Fact]) -> list[tuple[Table, Row]]:
         """A quote per order and fill; a position per symbol that moved, after its last fact."""

@@ -253,6 +253,20 @@ def predictions(
     return [{**_plain(row), "quantiles": json.loads(row["quantiles"] or "[]")} for row in found]
 
 
+def scores(
+    connection: Connection,
+    *,
+    run: str | None = None,
+    symbol: str | None = None,
+    limit: int | None = None,
+) -> list[Record]:
+    """Predictions and what came of them, by the time at which it was known."""
+    run_id = run_of(connection, run)
+    return [
+        _plain(row) for row in _last(connection, tables.predictions_scored, run_id, symbol, limit)
+    ]
+
+
 def equity(
     connection: Connection, *, run: str | None = None, limit: int | None = None
 ) -> list[Record]:

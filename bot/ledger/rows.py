@@ -102,6 +102,7 @@ INSTRUMENT_COLUMNS: Final = tuple(column.name for column in tables.instruments.c
 GAP_COLUMNS: Final = ("run_id", "position", "symbol", "ts", "reason")
 EQUITY_COLUMNS: Final = tuple(column.name for column in tables.equity.columns)
 CANDLE_COLUMNS: Final = tuple(column.name for column in tables.candles.columns)
+SCORE_COLUMNS: Final = tuple(column.name for column in tables.predictions_scored.columns)
 POSTING_COLUMNS: Final = tuple(column.name for column in tables.postings.columns)
 QUOTE_COLUMNS: Final = tuple(column.name for column in tables.quotes.columns)
 POSITION_COLUMNS: Final = tuple(column.name for column in tables.positions.columns)

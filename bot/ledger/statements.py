@@ -63,6 +63,7 @@ class Statements:
             tables.commands: self._insert(tables.commands, rows.COMMAND_COLUMNS),
             tables.equity: self._insert(tables.equity, rows.EQUITY_COLUMNS),
             tables.candles: self._insert(tables.candles, rows.CANDLE_COLUMNS),
+            tables.predictions_scored: self._insert(tables.predictions_scored, rows.SCORE_COLUMNS),
             tables.postings: self._insert(tables.postings, rows.POSTING_COLUMNS),
             tables.quotes: self._insert(tables.quotes, rows.QUOTE_COLUMNS),
             tables.positions: self._insert(tables.positions, rows.POSITION_COLUMNS),

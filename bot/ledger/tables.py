@@ -303,6 +303,20 @@ Index(
     predictions.c.read_ts,
 )
 
+predictions_scored: Final = _event_table(
+    "predictions_scored",
+    _number("ts"),  # position and ts are those of the event that told the outcome
+    _text("symbol", primary_key=True),
+    _text("model", primary_key=True),
+    _number("horizon", primary_key=True),
+    _number("horizon_ns"),
+    _number("read_position", primary_key=True),  # the prediction's, as read_ts is
+    _number("read_ts"),
+    Column("expected_return", Double, nullable=False),
+    Column("up_probability", Double, nullable=False),
+    Column("outcome", Double, nullable=False),  # log return over the horizon
+)
+
 gaps: Final = _event_table(
     "gaps",
     _text("symbol", primary_key=True),

@@ -140,6 +140,12 @@ class LedgerWriter:
         row = shadows.equity_row(self.run_id, policy, position, ts, equity, wallet)
         self.add_rows(position, [row])
 
+    def add_scores(self, position: int, scored: Sequence[msgspec.Struct]) -> None:
+        """Take predictions whose outcome the event at ``position`` told: the table's columns."""
+        many = (msgspec.structs.astuple(one) for one in scored)
+        table = tables.predictions_scored
+        self.add_rows(position, [(table, (self.run_id, position, *row)) for row in many])
+
     def add_rows(self, position: int, more: Sequence[tuple[Table, rows.Row]]) -> None:
         """Take rows that stand beside the facts of ``position``."""
         self._entries.append(Entry(position, self._next_fact, rows=tuple(more)))

@@ -13,16 +13,16 @@ from bot.model.tokens import BOOK_FEATURES, BOOK_TOKENS, BookTokens
 from bot.model.transformer import TransformerConfig
 
 ANALYZER = "analyzer"
-_NS_PER_S = 1_000_000_000
+HORIZONS_NS = (100_000_000, 1_000_000_000, 5_000_000_000, 10_000_000_000)
 
 
 def analyzer_config(*, window: int = 256) -> TransformerConfig:
-    """The default shape: 4 layers of 4 heads of 32, three horizons of seconds."""
+    """The default shape: 4 layers of 4 heads of 32, horizons of 0.1 to 10 seconds."""
     return TransformerConfig(
         features=BOOK_FEATURES,
         window=window,
-        horizons_ns=(1 * _NS_PER_S, 5 * _NS_PER_S, 10 * _NS_PER_S),
-        return_scale=(0.5e-4, 1e-4, 1.5e-4),
+        horizons_ns=HORIZONS_NS,
+        return_scale=(0.2e-4, 0.5e-4, 1e-4, 1.5e-4),
     )
 
 
@@ -61,6 +61,19 @@ class StreamingOrderBookAnalyzer:
         )
         self._ready = False
         self._read = (0, 0)  # position, ts
+
+    @property
+    def model(self) -> str:
+        return self._stream.model
+
+    @property
+    def drift(self) -> float | None:
+        return self._stream.drift
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its cache holds now."""
+        return self._stream.nbytes
 
     @property
     def tokens(self) -> int:

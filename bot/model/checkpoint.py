@@ -5,8 +5,10 @@ Both belong together: the card carries the hash of the weights, and loading chec
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -15,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bot.core.errors import PlainError
+from bot.model.drift import InputShares
+from bot.model.tokens import interval_ns
 from bot.model.transformer import CausalTransformer, TransformerConfig, initialize
 
 _FORMAT = 1
@@ -25,7 +29,9 @@ class CheckpointError(PlainError):
 
 
 class Card(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the weights are. ``tokens`` and ``interval`` say what the model reads.
+    """What the weights are. ``tokens`` and ``interval`` say what the model reads; ``intervals``
+    are all those that it was trained for, see ``at_interval``. ``training`` records what made it:
+    recipe, split, data with hashes and venue, versions.
 
     ``tolerance`` bounds how far two computations of one prediction may lie apart when tokens are
     appended in other chunks (see ``forecast.deviation`` for the measure).
@@ -35,12 +41,21 @@ class Card(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     tokens: str
     interval: str = ""
+    intervals: tuple[str, ...] = ()
     config: TransformerConfig
     weights_sha256: str
     trained: bool
     seed: int | None = None
     tolerance: float = 0.005
     metrics: dict[str, float] = {}
+    training: dict[str, Any] = {}
+    inputs: InputShares | None = None
+    """What the training tokens looked like; see ``drift.py``."""
+
+    @property
+    def venue(self) -> str:
+        """The venue of the data it was trained on, "" for an untrained model."""
+        return str(self.training.get("dataset", {}).get("venue", ""))
 
 
 class Checkpoint(Struct, frozen=True):
@@ -68,6 +83,57 @@ def seeded(
     return Checkpoint(card=card, model=_frozen(model))
 
 
+def trained(
+    model: CausalTransformer,
+    *,
+    name: str,
+    tokens: str,
+    interval: str,
+    intervals: tuple[str, ...],
+    seed: int,
+    metrics: dict[str, float],
+    training: dict[str, Any],
+) -> Checkpoint:
+    """A model whose training is over, with its card."""
+    card = Card(
+        name=name,
+        tokens=tokens,
+        interval=interval,
+        intervals=intervals,
+        config=model.config,
+        weights_sha256=weights_hash(model),
+        trained=True,
+        seed=seed,
+        metrics=metrics,
+        training=msgspec.json.decode(msgspec.json.encode(training)),
+    )
+    return Checkpoint(card=card, model=_frozen(model))
+
+
+def at_interval(checkpoint: Checkpoint, interval: str) -> Checkpoint:
+    """The same weights for candles of another interval that they were trained for: the horizons
+    are as many bars. Raises CheckpointError for an interval that is not among them."""
+    card = checkpoint.card
+    if interval == card.interval:
+        return checkpoint
+    if interval not in card.intervals:
+        known = ", ".join(card.intervals or (card.interval,))
+        raise CheckpointError(
+            f"model {card.name!r} reads candles of {known} minutes, not of {interval}: set "
+            "feed.interval to one of those, or choose another checkpoint"
+        )
+    bar_ns, own_ns = interval_ns(interval), interval_ns(card.interval)
+    config = msgspec.structs.replace(
+        card.config,
+        horizons_ns=tuple(ns // own_ns * bar_ns for ns in card.config.horizons_ns),
+    )
+    model = copy.copy(checkpoint.model)
+    model.config = config
+    return Checkpoint(
+        card=msgspec.structs.replace(card, interval=interval, config=config), model=model
+    )
+
+
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write ``path`` (.safetensors) and the card beside it (.json).
 
@@ -87,7 +153,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 
 def load(path: Path) -> Checkpoint:
     """Read what ``save`` wrote. Raises CheckpointError for anything missing or mismatched."""
-    card = _read_card(path.with_suffix(".json"))
+    card = read_card(path.with_suffix(".json"))
     model = CausalTransformer(card.config)
     try:
         weights = load_file(path)
@@ -133,7 +199,7 @@ def _frozen(model: CausalTransformer) -> CausalTransformer:
     return model
 
 
-def _read_card(path: Path) -> Card:
+def read_card(path: Path) -> Card:
     try:
         card = msgspec.json.decode(path.read_bytes(), type=Card)
     except OSError as error:

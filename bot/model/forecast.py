@@ -5,6 +5,9 @@ Pure and synchronous: no clock and no thread, so a replay can ask again at any p
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import NormalDist
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -14,9 +17,13 @@ from torch import Tensor
 from bot.core.events import Event, Horizon, Prediction
 from bot.kvcache import KVCacheManager
 from bot.model.checkpoint import Card, Checkpoint, CheckpointError
+from bot.model.drift import InputDrift
 from bot.model.execution import Execution
 from bot.model.tokens import Token
 from bot.model.transformer import STEP_TOKENS, CausalTransformer, TransformerConfig
+
+_DRIFT_BLOCK = 250
+"""Tokens that are held against the training's at once."""
 
 
 class Forecaster(Protocol):
@@ -24,6 +31,14 @@ class Forecaster(Protocol):
 
     wants: ClassVar[tuple[type[Event], ...]]
     symbol: str
+
+    @property
+    def model(self) -> str:
+        """The name on the model's card."""
+
+    @property
+    def drift(self) -> float | None:
+        """The population stability index of the inputs of late; None where it is not known."""
 
     @property
     def tokens(self) -> int:
@@ -56,8 +71,8 @@ class TokenStream:
     place.
     """
 
-    __slots__ = ("_cache", "_checkpoint", "_execution", "_first", "_history", "_pending",
-                 "_since_hole", "symbol", "tokens")  # fmt: skip
+    __slots__ = ("_cache", "_checkpoint", "_drift", "_execution", "_first", "_history", "_pending",
+                 "_since_hole", "_volatility", "symbol", "tokens")  # fmt: skip
 
     def __init__(
         self,
@@ -89,15 +104,35 @@ class TokenStream:
         self._first = np.zeros((config.sink_tokens, config.features), dtype=np.float32)
         self._pending = 0
         self._since_hole: int | None = None
+        self._volatility = 1.0
+        self._drift = InputDrift(checkpoint.card.inputs) if checkpoint.card.inputs else None
         self.tokens = 0
 
-    def push(self, token: Token) -> None:
-        """Let a token wait for the next ``predict``."""
+    @property
+    def model(self) -> str:
+        return self._checkpoint.card.name
+
+    @property
+    def drift(self) -> float | None:
+        """How far the tokens of late are from the training's; see ``InputDrift``."""
+        return None if self._drift is None else self._drift.index
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the cached sequence holds now."""
+        return self._cache.nbytes
+
+    def push(self, token: Token, volatility: float = 1.0) -> None:
+        """Let a token wait for the next ``predict``; ``volatility`` is the one known with it."""
+        self._volatility = volatility
         self._history[self.tokens % len(self._history)] = token
         if self.tokens < len(self._first):
             self._first[self.tokens] = token
         self.tokens += 1
         self._pending += 1
+        block = min(_DRIFT_BLOCK, len(self._history))
+        if self._drift is not None and self.tokens % block == 0:
+            self._drift.add(self._inputs(block).numpy())
         if self._since_hole is not None:
             self._since_hole += 1
             if self._since_hole >= len(self._history):
@@ -121,10 +156,24 @@ class TokenStream:
             read_ts=ts,
             ready_ts=ts,
             price=price,
-            horizons=horizons_of(self._checkpoint.model, self._advance()),
+            horizons=horizons_of(self._checkpoint.model, self._advance(), self._volatility),
             trained=card.trained,
             rebuilt=self._since_hole is not None,
         )
+
+    @contextmanager
+    def forked(self) -> Iterator[Callable[[Token, float], tuple[Horizon, ...]]]:
+        """A second sequence with this one's past, to try out what could come: give it tokens and
+        their volatility, it answers; this one's cache stays as it is. Raises OutOfBlocks."""
+        assert not self._pending, "tokens wait"
+        with self._cache.fork() as fork, torch.inference_mode():
+
+            def answer(token: Token, volatility: float) -> tuple[Horizon, ...]:
+                row = torch.from_numpy(np.ascontiguousarray(token[None]))
+                heads = self._execution.step(row, fork)[-1]
+                return horizons_of(self._checkpoint.model, heads, volatility)
+
+            yield answer
 
     def _advance(self) -> Tensor:
         """Raw heads [outputs] of the newest token."""
@@ -173,14 +222,23 @@ def require(card: Card, *, tokens: str, features: int) -> None:
         )
 
 
+def normal_width(levels: tuple[float, ...]) -> float:
+    """How many standard deviations lie between a normal's quantiles of the outermost levels."""
+    normal = NormalDist()
+    return normal.inv_cdf(levels[-1]) - normal.inv_cdf(levels[0])
+
+
 def deviation(first: Prediction, second: Prediction, config: TransformerConfig) -> float:
     """How far two computations of one prediction lie apart, to hold against ``Card.tolerance``.
 
-    The largest difference of any expected return or quantile, in units of the horizon's
-    ``return_scale``, or of any ``up_probability``.
+    The largest difference of any expected return or quantile, in units of the standard deviation
+    that the first prediction's outermost quantiles stand for if it is normal, or of any
+    ``up_probability``.
     """
+    width = normal_width(config.quantiles)
     worst = 0.0
-    for a, b, scale in zip(first.horizons, second.horizons, config.return_scale, strict=True):
+    for a, b in zip(first.horizons, second.horizons, strict=True):
+        scale = (a.quantiles[-1] - a.quantiles[0]) / width
         returns = zip(
             (a.expected_return, *a.quantiles), (b.expected_return, *b.quantiles), strict=True
         )
@@ -192,12 +250,17 @@ def deviation(first: Prediction, second: Prediction, config: TransformerConfig) 
     return worst
 
 
-def horizons_of(model: CausalTransformer, heads: Tensor) -> tuple[Horizon, ...]:
+def horizons_of(
+    model: CausalTransformer, heads: Tensor, volatility: float = 1.0
+) -> tuple[Horizon, ...]:
     """Raw heads [outputs] in log returns and probabilities.
 
+    ``volatility`` is the one known with the token, for a model whose returns are scaled by it.
     ``confidence`` is how far ``up_probability`` is from even odds, doubled.
     """
     config = model.config
+    unit = volatility if config.volatility_scaled else 1.0
+    scales = [unit * scale for scale in config.return_scale]
     outputs = model.outputs(heads.double())
     means = outputs.mean.tolist()
     chances = torch.sigmoid(outputs.up_logit).tolist()
@@ -211,6 +274,6 @@ def horizons_of(model: CausalTransformer, heads: Tensor) -> tuple[Horizon, ...]:
             quantiles=tuple(value * scale for value in values),
         )
         for horizon_ns, scale, mean, chance, values in zip(
-            config.horizons_ns, config.return_scale, means, chances, quantiles, strict=True
+            config.horizons_ns, scales, means, chances, quantiles, strict=True
         )
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from bot.core.events import (
@@ -26,15 +27,18 @@ from bot.model.levels import Levels
 
 Token = NDArray[np.float32]
 
-CANDLE_TOKENS = "candle-1"
-CANDLE_FEATURES = 14
+CANDLE_TOKENS = "candle-2"
+CANDLE_FEATURES = 19
 BOOK_TOKENS = "book-1"
 BOOK_LEVELS = 20
 BOOK_FEATURES = 4 * BOOK_LEVELS + 12
 
 _NS_PER_MINUTE = 60_000_000_000
 _MINUTES = {"D": 1440, "W": 10_080}
-_MINUTE_VOLATILITY = 5e-4  # a one-minute log return of a large coin, the unit of candle returns
+_MINUTE_VOLATILITY = 5e-4  # a large coin's log return in a minute: the volatility to begin with
+_LEAST_VOLATILITY = 0.02  # of that unit: a market that stands still has no smaller one
+_FAST, _SLOW = 1 / 32, 1 / 256  # weights of the newest bar in exponential means
+_GARMAN_KLASS = 2 * math.log(2) - 1
 _FUNDING_UNIT = 1e-4  # Bybit's usual rate, 0.01 % per interval
 _BASIS_POINT = 1e-4
 _NOTIONAL_UNIT = 1_000.0  # quote coins; makes sizes comparable across symbols
@@ -50,31 +54,162 @@ def interval_ns(interval: str) -> int:
     return minutes * _NS_PER_MINUTE
 
 
+class Bars(Struct, frozen=True):
+    """Candles of one series as columns [N], oldest first, no time twice."""
+
+    open_ts: NDArray[np.int64]
+    open: NDArray[np.float64]
+    high: NDArray[np.float64]
+    low: NDArray[np.float64]
+    close: NDArray[np.float64]
+    volume: NDArray[np.float64]
+    funding: NDArray[np.float64]
+    """The rate known at the close; NaN where none is."""
+
+
+class CandleState(Struct, frozen=True):
+    """What the next candle's token depends on beside the candle itself."""
+
+    open_ts: int = 0
+    close: float = 0.0
+    """0: no candle yet."""
+    volume: float = 0.0
+    usual_log_volume: float = math.nan
+    """NaN: no candle that traded yet."""
+    variance: float = 0.0
+    slow_variance: float = 0.0
+
+
+def candle_tokens(
+    bars: Bars, interval: str, state: CandleState
+) -> tuple[NDArray[np.float32], NDArray[np.float64], CandleState]:
+    """Tokens [N, F] of the next candles, the volatility [N] known at each close, the new state.
+
+    The volatility is that of one bar's log return: the square root of an exponential mean of
+    Garman and Klass's variance (On the Estimation of Security Price Volatilities, 1980, without
+    drift) plus the squared jump from close to open. Any cut into calls gives the same.
+    """
+    bar_ns = interval_ns(interval)
+    unit = _MINUTE_VOLATILITY * math.sqrt(bar_ns / _NS_PER_MINUTE)
+    first = np.zeros(len(bars.open_ts), dtype=bool)
+    first[:1] = state.close == 0.0
+    previous = np.where(first, bars.open, np.append(state.close, bars.close[:-1]))
+    missing = (np.diff(bars.open_ts, prepend=state.open_ts) // bar_ns - 1).clip(min=0)
+    missing = np.where(first, 0, missing).astype(np.float64)
+    opened, high, low, close = (
+        np.log(price / previous) for price in (bars.open, bars.high, bars.low, bars.close)
+    )
+    step = 0.5 * (high - low) ** 2 - _GARMAN_KLASS * (close - opened) ** 2
+    step += opened**2 / (1 + missing)
+    prior = unit * unit
+    floor = (_LEAST_VOLATILITY * unit) ** 2
+    begun = state.close != 0.0
+    variance = _mean(step, state.variance if begun else prior, _FAST, floor)
+    slow = _mean(step, state.slow_variance if begun else prior, _SLOW, floor)
+    expected = np.sqrt(variance[:-1] * (1 + missing))  # what was known before each bar
+    traded = bars.volume > 0
+    change, busy, usual = _volumes(bars.volume, state)
+    day = (bars.open_ts + bar_ns) / (1440 * _NS_PER_MINUTE)
+    known = ~np.isnan(bars.funding)
+    volatility = np.sqrt(variance[1:])
+    tokens = np.stack(
+        [
+            *(np.arcsinh(move / expected) for move in (opened, high, low, close)),
+            change,
+            ~traded,
+            *_phases(day % 1),
+            *_phases(day % 7 / 7),
+            np.arcsinh(np.where(known, bars.funding, 0.0) / _FUNDING_UNIT),
+            known,
+            _LOG_SHARE * np.log1p(missing),
+            first,
+            busy,
+            _place_of(close, low, high),
+            np.log(volatility / unit),
+            np.log(variance[1:] / slow[1:]),
+            np.full(len(first), _LOG_SHARE * math.log(bar_ns / _NS_PER_MINUTE)),
+        ],
+        axis=1,
+    ).astype(np.float32)
+    if not len(first):
+        return tokens, volatility, state
+    after = CandleState(
+        int(bars.open_ts[-1]), float(bars.close[-1]), float(bars.volume[-1]),
+        float(usual[-1]), float(variance[-1]), float(slow[-1]),
+    )  # fmt: skip
+    return tokens, volatility, after
+
+
+def _phases(turns: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sine and cosine [N] of parts of a turn."""
+    return np.sin(2 * math.pi * turns), np.cos(2 * math.pi * turns)
+
+
+def _place_of(
+    close: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Where the close lies in its bar, from -1 at the low to 1 at the high; 0 in a flat bar."""
+    flat = high <= low
+    return np.where(flat, 0.0, (2 * close - high - low) / np.where(flat, 1.0, high - low))
+
+
+def _volumes(
+    volume: NDArray[np.float64], state: CandleState
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Asinh of the log volume's change [N] from the bar before and [N] from what was usual before,
+    0 where one side is none; and the usual log volume [N + 1], an exponential mean over the bars
+    that traded, NaN before one did."""
+    traded, before = volume > 0, np.append(state.volume, volume[:-1])
+    logs = np.log(np.where(traded, volume, 1.0))
+    earlier = np.log(np.where(before > 0, before, 1.0))
+    usual = state.usual_log_volume
+    means = [usual]
+    for value, counts in zip(logs.tolist(), traded.tolist(), strict=True):
+        if counts:
+            usual = value if math.isnan(usual) else usual + _SLOW * (value - usual)
+        means.append(usual)
+    usuals = np.array(means)
+    change = np.where(traded & (before > 0), logs - earlier, 0.0)
+    busy = np.where(traded & ~np.isnan(usuals[:-1]), logs - usuals[:-1], 0.0)
+    return np.arcsinh(change), np.arcsinh(busy), usuals
+
+
+def _mean(
+    values: NDArray[np.float64], start: float, weight: float, floor: float
+) -> NDArray[np.float64]:
+    """The exponential mean [N + 1] from before the first value on, never below ``floor``."""
+    means = [start]
+    for value in values.tolist():
+        start = max(start + weight * (value - start), floor)
+        means.append(start)
+    return np.array(means)
+
+
 class CandleTokens:
     """One symbol's candles of one interval, with the funding rate known at their close."""
 
-    __slots__ = ("_close", "_funding", "_interval_ns", "_open_ts", "_scale", "_volume",
-                 "interval", "symbol")  # fmt: skip
+    __slots__ = ("_funding", "_state", "interval", "symbol", "volatility")
 
     def __init__(self, symbol: str, interval: str) -> None:
         self.symbol = symbol
         self.interval = interval
-        self._interval_ns = interval_ns(interval)
-        self._scale = _MINUTE_VOLATILITY * math.sqrt(self._interval_ns / _NS_PER_MINUTE)
-        self._close = 0.0  # 0: no candle yet
-        self._volume = 0.0
-        self._open_ts = 0
-        self._funding: float | None = None
+        self.volatility = 0.0
+        """Of one bar's log return, as of the last candle."""
+        interval_ns(interval)
+        self._state = CandleState()
+        self._funding = math.nan
 
     @property
     def close(self) -> float:
         """The last candle's close, 0.0 before the first."""
-        return self._close
+        return self._state.close
 
     def read(self, event: Event) -> Token | None:
         """The token that the event completes, if it does. A candle already seen gives none."""
         match event:
-            case Candle() if event.interval == self.interval and event.open_ts > self._open_ts:
+            case Candle() if (
+                event.interval == self.interval and event.open_ts > self._state.open_ts
+            ):
                 return self._token(event)
             case Ticker() if event.funding_rate is not None:
                 self._funding = float(event.funding_rate)
@@ -85,33 +220,18 @@ class CandleTokens:
         return None
 
     def _token(self, candle: Candle) -> Token:
-        first = self._close == 0.0
-        previous = float(candle.open) if first else self._close
-        missing = 0 if first else (candle.open_ts - self._open_ts) // self._interval_ns - 1
-        volume = float(candle.volume)
-        change = math.log(volume / self._volume) if volume > 0 and self._volume > 0 else 0.0
-        day = candle.exchange_ts / (1440 * _NS_PER_MINUTE)
-        of_day, of_week = 2 * math.pi * (day % 1), 2 * math.pi * (day % 7) / 7
-        prices = (candle.open, candle.high, candle.low, candle.close)
-        token = np.array(
-            [
-                *(math.asinh(math.log(float(p) / previous) / self._scale) for p in prices),
-                math.asinh(change),
-                float(volume <= 0),
-                math.sin(of_day),
-                math.cos(of_day),
-                math.sin(of_week),
-                math.cos(of_week),
-                0.0 if self._funding is None else math.asinh(self._funding / _FUNDING_UNIT),
-                float(self._funding is not None),
-                _LOG_SHARE * math.log1p(max(missing, 0)),
-                float(first),
-            ],
-            dtype=np.float32,
+        bars = Bars(
+            np.array([candle.open_ts]),
+            np.array([float(candle.open)]),
+            np.array([float(candle.high)]),
+            np.array([float(candle.low)]),
+            np.array([float(candle.close)]),
+            np.array([float(candle.volume)]),
+            np.array([self._funding]),
         )
-        self._close = float(candle.close)
-        self._volume = volume
-        self._open_ts = candle.open_ts
+        tokens, volatility, self._state = candle_tokens(bars, self.interval, self._state)
+        self.volatility = float(volatility[-1])
+        token: Token = tokens[-1]
         return token
 
 

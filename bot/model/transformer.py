@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bot.kvcache import CacheSpec, WindowCache, cache_spec, merge_sink
+from bot.model.attention import banded_attention, masked_attention, sink_token_attention
 from bot.model.rotary import frequencies, phases, phases_at, rotate
 
 STEP_TOKENS = 64
@@ -32,7 +33,8 @@ class TransformerConfig(Struct, frozen=True, kw_only=True):
     """The shape of a model. ``window`` counts the current token; ``sink_tokens`` first tokens of a
     sequence are seen beside it (the learned sink logits need none).
 
-    ``return_scale`` [horizons] turns the heads' unit numbers into log returns.
+    ``return_scale`` [horizons] turns the heads' unit numbers into log returns; with
+    ``volatility_scaled``, times the volatility that was known at the token.
     """
 
     features: int
@@ -47,6 +49,7 @@ class TransformerConfig(Struct, frozen=True, kw_only=True):
     sink_tokens: int = 0
     horizons_ns: tuple[int, ...]
     return_scale: tuple[float, ...]
+    volatility_scaled: bool = False
     quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
 
     def __post_init__(self) -> None:
@@ -107,6 +110,7 @@ class Block(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         width, dim = config.width, config.head_dim
+        self.dropout = 0.0  # training's alone
         self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, dim
         qkv = (config.heads + 2 * config.kv_heads) * dim
         self.attention_norm = nn.Parameter(torch.ones(width))
@@ -131,9 +135,15 @@ class Block(nn.Module):
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Residuals: attention's output [..., T, H, D], then the MLP."""
-        x = x + functional.linear(attended.flatten(-2), self.out)
+        x = x + self._dropped(functional.linear(attended.flatten(-2), self.out))
         up = functional.linear(_norm(x, self.mlp_norm), self.up)
-        return x + functional.linear(functional.gelu(up, approximate="tanh"), self.down)
+        down = functional.linear(functional.gelu(up, approximate="tanh"), self.down)
+        return x + self._dropped(down)
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        if self.training and self.dropout:
+            return functional.dropout(x, self.dropout)
+        return x
 
 
 class CausalTransformer(nn.Module):
@@ -166,26 +176,45 @@ class CausalTransformer(nn.Module):
         ``through_values`` to the values in its place. ``visible`` [T, T] replaces the band.
         """
         tokens, sinks = x.shape[-2], self.config.sink_tokens
-        cos, sin = phases(self.turns, first_position, tokens, x.dtype)
+        if tokens > self.config.window and not sinks and through is None and visible is None:
+            return self.read_out(self.trunk(x, first_position=first_position))
+        cos, sin = self._phases(first_position, x)
         farthest = sinks + self.config.window - 1
         nearer = phases_at(self.turns, [min(farthest - t, 0) for t in range(tokens)], x.dtype)
-        index = torch.arange(tokens)
+        index = torch.arange(tokens, device=x.device)
         age = index.unsqueeze(1) - index
         hidden = (age < 0) | ((age >= self.config.window) & (index >= sinks))
         if visible is not None:
             hidden = ~visible
         x = functional.linear(x, self.embed, self.embed_bias)
-        for block in self._typed_blocks():
+        for block in self.typed_blocks():
             q, k, v = block.project(x, cos, sin)
             if through is not None:
                 k, v = through(k), (through_values or through)(v)
             if sinks:
                 q_sink = rotate(q, *nearer)
-                attended = _sink_token_attention(q, q_sink, k, v, block.sink, hidden, sinks)
+                attended = sink_token_attention(q, q_sink, k, v, block.sink, hidden, sinks)
             else:
-                attended = _masked_attention(q, k, v, block.sink, hidden)
+                attended = masked_attention(q, k, v, block.sink, hidden)
             x = block.finish(x, attended)
-        return self._heads(x)
+        return self.read_out(x)
+
+    def trunk(self, x: Tensor, *, first_position: int = 0) -> Tensor:
+        """What the heads read, [..., T, width], for any ``x`` [..., T, F] longer than a window.
+
+        It may run under autocast: the residual stream stays in the type of ``x``.
+        """
+        cos, sin = self._phases(first_position, x)
+        x = functional.linear(x, self.embed, self.embed_bias).to(x.dtype)
+        for block in self.typed_blocks():
+            q, k, v = block.project(x, cos, sin)
+            attended = banded_attention(q, k, v, block.sink, self.config.window)
+            x = block.finish(x, attended.view(*x.shape[:-1], *attended.shape[-2:]))
+        return x
+
+    def read_out(self, x: Tensor) -> Tensor:
+        """Raw heads [..., outputs] from what the last block made [..., width]."""
+        return functional.linear(_norm(x, self.final_norm), self.head, self.head_bias)
 
     def step(self, x: Tensor, cache: WindowCache) -> Tensor:
         """Raw heads [T, outputs] for the next T tokens ``x`` [T, F] of the cached sequence."""
@@ -226,12 +255,12 @@ class CausalTransformer(nn.Module):
         nearer = self._nearer([cache], x.shape[0], x.dtype)
         cache.tag(x)
         x = functional.linear(x, self.embed, self.embed_bias)
-        for layer, block in enumerate(self._typed_blocks()):
+        for layer, block in enumerate(self.typed_blocks()):
             q, k, v = block.project(x, *rope)
             cache.append(layer, k, v)
             out, lse = cache.attend(layer, q, rotate(q, *nearer) if nearer else None)
             x = block.finish(x, merge_sink(out, lse, block.sink))
-        return self._heads(x)
+        return self.read_out(x)
 
     def _decode(self, x: Tensor, caches: Sequence[WindowCache]) -> Tensor:
         rows = len(caches)
@@ -241,7 +270,7 @@ class CausalTransformer(nn.Module):
         for cache, row in zip(caches, torch.split(x, 1), strict=True):
             cache.tag(row)
         x = functional.linear(_padded(x), self.embed, self.embed_bias)
-        for layer, block in enumerate(self._typed_blocks()):
+        for layer, block in enumerate(self.typed_blocks()):
             q, k, v = block.project(x, *rope)
             q_sink = rotate(q[:rows], *nearer) if nearer else None
             states = []
@@ -252,7 +281,7 @@ class CausalTransformer(nn.Module):
                 states.append(cache.attend(layer, q[one], seen))
             out, lse = (_padded(torch.cat(part)) for part in zip(*states, strict=True))
             x = block.finish(x, merge_sink(out, lse, block.sink))
-        return self._heads(x)[:rows]
+        return self.read_out(x)[:rows]
 
     def _nearer(
         self, caches: Sequence[WindowCache], tokens: int, dtype: torch.dtype
@@ -266,10 +295,11 @@ class CausalTransformer(nn.Module):
             turns += [target - cache.position - i for i, target in enumerate(targets)]
         return phases_at(self.turns, turns, dtype)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return functional.linear(_norm(x, self.final_norm), self.head, self.head_bias)
+    def _phases(self, first_position: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        cos, sin = phases(self.turns, first_position, x.shape[-2], x.dtype)
+        return cos.to(x.device), sin.to(x.device)
 
-    def _typed_blocks(self) -> list[Block]:
+    def typed_blocks(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]
 
 
@@ -305,37 +335,3 @@ def _padded(x: Tensor) -> Tensor:
     """Rows of zeros up to a whole tile."""
     missing = _TILE - x.shape[0]
     return torch.cat((x, x.new_zeros(missing, *x.shape[1:]))) if missing else x
-
-
-def _masked_attention(q: Tensor, k: Tensor, v: Tensor, sink: Tensor, hidden: Tensor) -> Tensor:
-    """Attention [..., T, H, D] with the learned sink as a key and value of zero, whose score of 0
-    the mask lifts to the head's logit: torch's fused kernel, at half the time of plain products."""
-    nothing = k.new_zeros(*k.shape[:-3], 1, *k.shape[-2:])
-    keys, values = (torch.cat((x, nothing), dim=-3) for x in (k, v))
-    band = torch.zeros_like(hidden, dtype=q.dtype).masked_fill(hidden, -torch.inf)
-    column = sink[:, None, None].expand(-1, q.shape[-3], 1)
-    mask = torch.cat((band.expand(len(sink), -1, -1), column), dim=-1)
-    # with fewer than four dimensions, of the mask too, torch falls back to plain products
-    q4, k4, v4 = (x.reshape(-1, *x.shape[-3:]).transpose(1, 2) for x in (q, keys, values))
-    out = functional.scaled_dot_product_attention(
-        q4, k4, v4, attn_mask=mask.unsqueeze(0), enable_gqa=True
-    )
-    return out.transpose(1, 2).reshape(q.shape)
-
-
-def _sink_token_attention(
-    q: Tensor, q_sink: Tensor, k: Tensor, v: Tensor, sink: Tensor, hidden: Tensor, sinks: int
-) -> Tensor:
-    """Attention [..., T, H, D] that sees the first ``sinks`` keys through ``q_sink``.
-
-    Softmax over [scores, learned sink] with the sink's column dropped.
-    """
-    group = q.shape[-2] // k.shape[-2]
-    k, v = k.repeat_interleave(group, -2), v.repeat_interleave(group, -2)
-    first = torch.einsum("...qhd,...khd->...hqk", q_sink, k[..., :sinks, :, :])
-    rest = torch.einsum("...qhd,...khd->...hqk", q, k[..., sinks:, :, :])
-    scores = torch.cat((first, rest), dim=-1) * q.shape[-1] ** -0.5
-    scores = scores.masked_fill(hidden, -torch.inf)
-    column = sink[:, None, None].expand(*scores.shape[:-1], 1)
-    weights = torch.cat((scores, column), dim=-1).softmax(-1)[..., :-1]
-    return torch.einsum("...hqk,...khd->...qhd", weights, v)

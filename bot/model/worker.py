@@ -116,6 +116,16 @@ class Worker:
             latency_buckets=self._latency.buckets(),
         )
 
+    def drift(self) -> dict[str, float]:
+        """How far each model's inputs of late are from what it learned from, the worst symbol's
+        population stability index; models that cannot tell are left out."""
+        found: dict[str, float] = {}
+        for forecaster in self._forecasters:
+            index = forecaster.drift
+            if index is not None:
+                found[forecaster.model] = max(index, found.get(forecaster.model, 0.0))
+        return found
+
     def _fold(self, event: Event, symbol: str, position: int) -> None:
         with self._lock:
             if self._backlog is None:

@@ -17,8 +17,9 @@ import structlog
 from msgspec import Struct
 
 from bot.core.events import Candle, Event, FundingRate, Instrument, Ticker
+from bot.venue.archive_binance import continuous_diffs
 from bot.venue.archive_book import continuous_book
-from bot.venue.archive_kinds import Kind, Source, recognise
+from bot.venue.archive_kinds import Kind, Source, recognise_all
 from bot.venue.archive_text import ArchiveError, Damage, Place
 from bot.venue.archive_trades import with_candles, with_sequence
 
@@ -26,7 +27,9 @@ log = structlog.get_logger()
 
 LATE_NS = 10**9
 """Repairing, an event stamped before its predecessor by no more keeps its place in the file."""
-_ORDER: dict[Kind, int] = {"funding": 0, "marks": 1, "candles": 2, "trades": 3, "book": 4}
+_ORDER: dict[Kind, int] = {
+    "funding": 0, "marks": 1, "candles": 2, "trades": 3, "book": 4, "binance_book": 4,
+}  # fmt: skip
 """At equal times. A book of a millisecond has that millisecond's trades in it."""
 _RULES_NAME = "rules.json"
 
@@ -85,7 +88,7 @@ class Archive:
 def _sources(path: Path, symbol: str | None) -> Iterator[Source]:
     """A file named must be an archive; what else lies in a folder is left out."""
     if path.is_file():
-        yield recognise(path, symbol=symbol)
+        yield from recognise_all(path, symbol=symbol)
         return
     if not path.is_dir():
         raise ArchiveError(f"{path}: no such file or folder")
@@ -94,12 +97,12 @@ def _sources(path: Path, symbol: str | None) -> Iterator[Source]:
         if not file.is_file() or file.name.startswith(".") or file.name == _RULES_NAME:
             continue
         try:
-            source = recognise(file, symbol=symbol)
+            sources = recognise_all(file, symbol=symbol)
         except ArchiveError as error:
             log.warning("not read", error=str(error))
             continue
         found += 1
-        yield source
+        yield from sources
     if not found:
         raise ArchiveError(f"{path}: holds no journal and no archive")
 
@@ -137,6 +140,8 @@ def _series(files: Sequence[Source], damage: Damage, delay_ns: int) -> Iterator[
     match files[0].kind:
         case "book":
             return continuous_book(placed)
+        case "binance_book":
+            return continuous_diffs(placed)
         case "trades":
             return (event for _, event in placed)
         case "candles":

@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import msgspec
 from msgspec import Struct
 
-from bot.venue import archive_book, archive_candles, archive_trades
+from bot.venue import archive_binance, archive_book, archive_candles, archive_trades
 from bot.venue.answers import interval_of
 from bot.venue.archive_text import ArchiveError, Place, Unreported, head, lines
 from bot.venue.topics import CATEGORIES
 
-Kind: TypeAlias = Literal["book", "trades", "candles", "marks", "funding"]
+Kind: TypeAlias = Literal["book", "binance_book", "trades", "candles", "marks", "funding"]
 _NAME = re.compile(
     r"(?<![A-Z0-9])([A-Z0-9]{1,20}(?:USDT|USDC|USDE|USD|EUR|BRL|TRY|BTC|ETH|SOL|PERP))(?![A-Z])"
 )
@@ -37,6 +38,7 @@ class Source(Struct, frozen=True):
     read: Callable[[Place, int], Iterator[Any]]
     interval: str = ""
     first_ns: int = 0
+    venue: str = "bybit"
 
     @property
     def series(self) -> tuple[str, str, str]:
@@ -63,6 +65,16 @@ def recognise(path: Path, *, symbol: str | None = None) -> Source:
     return source if first is None else _starting(source, first.exchange_ts)
 
 
+def recognise_all(path: Path, *, symbol: str | None = None) -> list[Source]:
+    """As ``recognise``, for a file that may speak of more than one thing."""
+    source = recognise(path, symbol=symbol)
+    if source.kind != "binance_book":
+        return [source]
+    read = archive_binance.read_binance_trades
+    trades = _of(path, "trades", source.symbol, read)
+    return [source, msgspec.structs.replace(trades, first_ns=source.first_ns, venue="binance")]
+
+
 def _source(path: Path, line: bytes, symbol: str | None) -> Source | None:
     if line.startswith(b"{"):
         name = archive_book.symbol_of(line)
@@ -70,6 +82,10 @@ def _source(path: Path, line: bytes, symbol: str | None) -> Source | None:
             symbol = symbol or f"{_category(path, 'linear')}:{name}"
             return _of(path, "book", symbol, archive_book.read_book)
         return _answers(path, symbol)
+    if (name := archive_binance.symbol_of(line)) is not None:
+        read = archive_binance.read_binance_book
+        book = _of(path, "binance_book", symbol or f"linear:{name}", read)
+        return msgspec.structs.replace(book, venue="binance")
     names = {name.strip() for name in line.decode("utf-8", "replace").lower().split(",")}
     if names.issuperset(archive_trades.LINEAR_COLUMNS):
         symbol = symbol or f"linear:{_symbol_of_row(path, line)}"
@@ -118,7 +134,7 @@ def _of(
 
 
 def _starting(source: Source, first_ns: int) -> Source:
-    return Source(source.path, source.kind, source.symbol, source.read, source.interval, first_ns)
+    return msgspec.structs.replace(source, first_ns=first_ns)
 
 
 # --- What names tell --------------------------------------------------------------------------

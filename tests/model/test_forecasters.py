@@ -253,6 +253,6 @@ def test_keys_that_are_no_numbers_are_an_error() -> None:
 
 def test_the_default_shapes_fit_the_default_budget() -> None:
     bars = predictor_config(interval="5", window=512)
-    assert bars.horizons_ns == (5 * MINUTE, 25 * MINUTE, 75 * MINUTE)
-    assert bars.return_scale[0] == pytest.approx(5e-4 * 5**0.5)
+    assert bars.horizons_ns[:3] == (5 * MINUTE, 10 * MINUTE, 20 * MINUTE)
+    assert (bars.volatility_scaled, bars.return_scale[:3]) == (True, (1, 2**0.5, 2))
     assert analyzer_config(window=128).window == 128

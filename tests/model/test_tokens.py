@@ -15,14 +15,18 @@ from bot.core.events import BookUpdate, Event, FeedDown, FundingRate, Ticker, Tr
 from bot.model.tokens import (
     BOOK_FEATURES,
     CANDLE_FEATURES,
+    Bars,
     BookTokens,
+    CandleState,
     CandleTokens,
     Token,
+    candle_tokens,
     interval_ns,
 )
 from tests.model.builders import E12, MINUTE, MS, START, SYMBOL, book_stream, candle, snapshot
 
 FUNDING, FUNDING_KNOWN, MISSING, FIRST = 10, 11, 12, 13
+PLACE, LEVEL = 15, 16
 SPREAD, RETURN, MICRO, IMBALANCE, FLOW, BUYS, SELLS, TRADES, ELAPSED, GAP = (
     80, 81, 82, 83, 86, 87, 88, 89, 90, 91,
 )  # fmt: skip
@@ -58,11 +62,12 @@ def test_candle_features_are_what_they_say() -> None:
     reader = CandleTokens(SYMBOL, "1")
     first, second = candle(0), candle(1)
     reader.read(first)
+    volatility = reader.volatility
     token = reader.read(second)
     assert token is not None
     assert token.shape == (CANDLE_FEATURES,)
     for index, price in enumerate((second.open, second.high, second.low, second.close)):
-        unit = math.log(float(price) / float(first.close)) / 5e-4
+        unit = math.log(float(price) / float(first.close)) / volatility
         assert math.sinh(token[index]) == pytest.approx(unit, rel=1e-4, abs=1e-6)
     assert math.sinh(token[4]) == pytest.approx(
         math.log(float(second.volume) / float(first.volume)), rel=1e-4
@@ -72,6 +77,61 @@ def test_candle_features_are_what_they_say() -> None:
     assert token[7] == pytest.approx(math.cos(2 * math.pi * minute / 1440), abs=1e-6)
     assert token[MISSING] == token[FIRST] == 0
     assert reader.close == float(second.close)
+    high, low = float(second.high), float(second.low)
+    place = (2 * math.log(float(second.close)) - math.log(high * low)) / math.log(high / low)
+    assert token[PLACE] == pytest.approx(place, abs=1e-5)
+    assert math.exp(token[LEVEL]) == pytest.approx(reader.volatility / 5e-4, rel=1e-5)
+
+
+def test_volatility_is_the_mean_of_garman_and_klass_and_the_jumps() -> None:
+    reader, variance, previous = CandleTokens(SYMBOL, "1"), 5e-4**2, None
+    for index in range(40):
+        bar = candle(index)
+        reader.read(bar)
+        jump = math.log(bar.open / previous) if previous else 0.0
+        range_, body = math.log(bar.high / bar.low), math.log(bar.close / bar.open)
+        today = 0.5 * range_**2 - (2 * math.log(2) - 1) * body**2 + jump**2
+        variance += (today - variance) / 32
+        previous = bar.close
+        assert reader.volatility == pytest.approx(variance**0.5, rel=1e-9)
+
+
+@st.composite
+def bar_columns(draw: st.DrawFn) -> Bars:
+    """Bars with holes, flat and empty ones among them."""
+    count = draw(st.integers(1, 40))
+    steps = draw(st.lists(st.sampled_from([1, 1, 1, 1, 2, 7]), min_size=count, max_size=count))
+    dice = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    close = 100 * np.exp(dice.normal(0, 1e-3, count).cumsum())
+    opened = close * np.exp(dice.normal(0, 1e-3, count) * dice.integers(0, 2, count))
+    wide = np.exp(np.abs(dice.normal(0, 1e-3, count)) * dice.integers(0, 2, count))
+    return Bars(
+        START + np.cumsum(steps) * MINUTE,
+        opened,
+        np.maximum(opened, close) * wide,
+        np.minimum(opened, close) / wide,
+        close,
+        dice.gamma(2, 100, count) * dice.integers(0, 2, count),
+        np.where(dice.random(count) < 0.5, np.nan, dice.normal(0, 1e-4, count)),
+    )
+
+
+@given(bar_columns(), st.data())
+def test_any_cut_of_the_columns_gives_the_same_tokens_to_the_bit(
+    bars: Bars, data: st.DataObject
+) -> None:
+    whole, volatility, last = candle_tokens(bars, "1", CandleState())
+    assert np.isfinite(whole).all()
+    cut = data.draw(st.integers(0, len(whole)))
+    state, parts, known = CandleState(), [], []
+    for rows in (slice(0, cut), *(slice(i, i + 1) for i in range(cut, len(whole)))):
+        columns = (getattr(bars, name)[rows] for name in Bars.__struct_fields__)
+        tokens, seen, state = candle_tokens(Bars(*columns), "1", state)
+        parts.append(tokens)
+        known.append(seen)
+    assert np.array_equal(np.concatenate(parts), whole)
+    assert np.array_equal(np.concatenate(known), volatility)
+    assert repr(state) == repr(last)
 
 
 def test_the_first_candle_compares_with_its_own_open_and_says_so() -> None:

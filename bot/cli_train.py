@@ -1,0 +1,136 @@
+"""`bot train`: history to a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from bot import show
+from bot.cli_options import Json
+
+train = typer.Typer(help="Train the models on history; see docs/training.md.", no_args_is_help=True)
+
+Paths: TypeAlias = Annotated[
+    list[Path], typer.Argument(help="Archives, candle files, a store's folder, or a capture.")
+]
+Out: TypeAlias = Annotated[Path, typer.Option(help="Where model, card, record and curve go.")]
+RecipeName: TypeAlias = Annotated[
+    str | None, typer.Option("--recipe", help="small, candles, book, or a JSON file.")
+]
+Symbols: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--symbol", help="Only this one; repeat for more.")
+]
+Intervals: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--interval", help="Only this one (5, 15, ...); repeat.")
+]
+Repair: TypeAlias = Annotated[
+    bool, typer.Option("--repair", help="Go on over damaged rows and gaps, and count them.")
+]
+Resume: TypeAlias = Annotated[
+    bool, typer.Option("--resume", help="Go on with the training that was stopped in --out.")
+]
+Seed: TypeAlias = Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")]
+Steps: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")]
+Save: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Write the dataset (.npz) and train nothing.")
+]
+Half: TypeAlias = Annotated[
+    bool, typer.Option("--half", help="With --save: tokens as float16, half the bytes.")
+]
+
+
+@train.command()
+def candles(
+    paths: Paths,
+    out: Out = Path("data/models/predictor"),
+    recipe: RecipeName = "small",
+    symbol: Symbols = None,
+    interval: Intervals = None,
+    repair: Repair = False,
+    resume: Resume = False,
+    seed: Seed = None,
+    steps: Steps = None,
+    save: Save = None,
+    half: Half = False,
+    as_json: Json = False,
+) -> None:
+    """Train a price predictor: many symbols and intervals in one model.
+
+    Example: `bot train candles data/store --interval 15 --out data/models/mine`
+    """
+    from bot import train as training
+
+    wanted = training.Wanted(tuple(symbol or ()), tuple(interval or ()), repair)
+    with show.progressing() as started:
+        data = training.candles(paths, wanted, started("rows"))
+    _use(data, (out, recipe, seed, steps, resume), save, half=half, as_json=as_json)
+
+
+@train.command()
+def book(
+    paths: Paths,
+    out: Out = Path("data/models/analyzer"),
+    recipe: RecipeName = "book",
+    symbol: Symbols = None,
+    depth: Annotated[
+        int | None, typer.Option(help="Of a capture's books; default: the first seen.")
+    ] = None,
+    repair: Repair = False,
+    resume: Resume = False,
+    seed: Seed = None,
+    steps: Steps = None,
+    save: Save = None,
+    half: Half = False,
+    as_json: Json = False,
+) -> None:
+    """Train an order-book analyzer on archives or a capture.
+
+    Example: `bot train book data/store/linear/BTCUSDT --out data/models/mine`
+    """
+    from bot import train as training
+
+    wanted = training.Wanted(tuple(symbol or ()), (), repair)
+    with show.progressing() as started:
+        data = training.books(paths, wanted, depth, started("events"))
+    _use(data, (out, recipe, seed, steps, resume), save, half=half, as_json=as_json)
+
+
+@train.command()
+def prepared(
+    dataset: Annotated[Path, typer.Argument(help="What --save wrote.")],
+    out: Out,
+    recipe: RecipeName = None,
+    resume: Resume = False,
+    seed: Seed = None,
+    steps: Steps = None,
+    as_json: Json = False,
+) -> None:
+    """Train on a prepared dataset.
+
+    Example: `bot train prepared rows.npz --recipe candles --out data/models/mine`
+    """
+    from bot.model.dataset import load_dataset
+
+    data = load_dataset(dataset)
+    name = recipe or ("book" if data.kind == "book" else "candles")
+    _use(data, (out, name, seed, steps, resume), None, half=False, as_json=as_json)
+
+
+def _use(
+    data: Any, words: tuple[Any, ...], save: Path | None, *, half: bool, as_json: bool
+) -> None:
+    """Keep the dataset, or train on it."""
+    from bot import train as training
+
+    if save is not None:
+        summary = training.keep(data, save, half=half)
+        show.as_json(summary) if as_json else show.as_summary("dataset", summary.items())
+        return
+    out, recipe, seed, steps, resume = words
+    with show.progressing() as started:
+        summary = training.fit(
+            data, recipe, out, seed=seed, steps=steps, resume=resume, progress=started("steps")
+        )
+    show.as_json(summary) if as_json else show.as_summary("trained", summary.items())
