@@ -67,7 +67,8 @@ DOWNLOADS = ("klines", "funding", "rules", "trades", "orderbook")
 
 def test_the_verbs_are_those_of_the_design():
     assert set(VERBS) == {"init", "paper", "replay", "venue", "scenarios", *LISTS,
-                          "db upgrade", "bench feed", "bench replay", "record", "doctor",
+                          "db upgrade", "db check", "db export", "explain", "bench ledger",
+                          "bench feed", "bench replay", "record", "doctor",
                           *(f"download {kind}" for kind in DOWNLOADS)}  # fmt: skip
 
 
@@ -259,7 +260,7 @@ def test_a_ledger_that_is_not_there_is_one_clear_line_and_is_not_made(call, tmp_
 
 
 def test_a_database_of_a_newer_version_is_one_clear_line_for_every_verb(call, tmp_path):
-    assert call("db", "upgrade").stdout == "schema is at 0001\n"
+    assert call("db", "upgrade").stdout == "schema is at 0002\n"
     with sqlite3.connect(tmp_path / "data" / "kvtrader.db") as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     database.close()
