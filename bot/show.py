@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,20 @@ _HEADINGS = {
 def as_json(value: Any) -> None:
     """Print one JSON value; money is an exact number."""
     sys.stdout.write(_encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows with a header line; objects as JSON, nothing for no value."""
+    if not rows:
+        return
+    lines = csv.writer(sys.stdout, lineterminator="\n")
+    lines.writerow(rows[0])
+    for row in rows:
+        lines.writerow(
+            _encode(value).decode() if isinstance(value, dict | list) else value
+            for value in row.values()
+        )
     sys.stdout.flush()
 
 

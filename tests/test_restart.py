@@ -61,7 +61,7 @@ class Died:
         record = record_of(self.settings)
         await start_run(
             self.ledger, "r1", mode="paper", instance=self.settings.instance, started_ts=T0,
-            config=record, code_version="x",
+            config=record, code_version="x", deposits={"USDT": self.settings.account.usdt},
         )  # fmt: skip
         made = fresh(self.settings, self.ledger, "r1")
         journal = JournalWriter(self.folder, {"config": record}, chunk_entries=7)

@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Table, func, select
 
@@ -21,6 +21,32 @@ from bot.ledger.digest import plain
 from bot.ledger.folds import Account, order_outcome
 
 Record: TypeAlias = dict[str, Any]
+
+
+class Filters(TypedDict, total=False):
+    """Which rows of a run: by column, and by local time in ns (``since`` <= ts < ``until``)."""
+
+    symbol: str | None
+    strategy: str | None
+    side: str | None
+    since: int | None
+    until: int | None
+
+
+def _conditions(table: Table, only: Filters) -> list[ColumnElement[bool]]:
+    """The conditions on a table's columns; one that it lacks is no condition."""
+    columns = table.c
+    found: list[ColumnElement[bool]] = [
+        columns[name] == value
+        for name, value in only.items()
+        if value is not None and name in columns
+    ]
+    since, until = only.get("since"), only.get("until")
+    if since is not None:
+        found.append(columns.ts >= since)
+    if until is not None:
+        found.append(columns.ts < until)
+    return found
 
 
 # --- Runs -------------------------------------------------------------------------------
@@ -93,8 +119,8 @@ def orders(
     connection: Connection,
     *,
     run: str | None = None,
-    symbol: str | None = None,
     limit: int | None = None,
+    **only: Unpack[Filters],
 ) -> list[Record]:
     """Every order with what became of it.
 
@@ -102,7 +128,7 @@ def orders(
     Refused; ``qty`` and ``price`` are as last accepted, ``average_price`` is of the fills.
     """
     run_id = run_of(connection, run)
-    found = _last(connection, tables.orders, run_id, symbol, limit)
+    found = _last(connection, tables.orders, run_id, only, limit)
     if not found:
         return []
     first = min(row["order_id"] for row in found)
@@ -136,11 +162,11 @@ def fills(
     connection: Connection,
     *,
     run: str | None = None,
-    symbol: str | None = None,
     limit: int | None = None,
+    **only: Unpack[Filters],
 ) -> list[Record]:
     """Every execution with its cause, in order."""
-    found = _last(connection, tables.fills, run_of(connection, run), symbol, limit)
+    found = _last(connection, tables.fills, run_of(connection, run), only, limit)
     return [_plain(row) for row in found]
 
 
@@ -151,7 +177,7 @@ def positions(
     connection: Connection,
     *,
     run: str | None = None,
-    symbol: str | None = None,
+    **only: Unpack[Filters],
 ) -> list[Record]:
     """Every symbol that was traded: net position, average entry, profit without fees, fees."""
     run_id = run_of(connection, run)
@@ -165,7 +191,7 @@ def positions(
             "fees": plain(amount(account.fees)),
             "fills": account.fills,
         }
-        for name, account in sorted(_accounts(connection, run_id, symbol).items())
+        for name, account in sorted(_accounts(connection, run_id, only).items())
     ]
 
 
@@ -173,7 +199,7 @@ def pnl(
     connection: Connection,
     *,
     run: str | None = None,
-    symbol: str | None = None,
+    **only: Unpack[Filters],
 ) -> list[Record]:
     """Profit per symbol and in total, in quote coins: net = realized - fees - funding.
 
@@ -181,10 +207,10 @@ def pnl(
     """
     run_id = run_of(connection, run)
     sums: dict[str, list[Decimal]] = defaultdict(lambda: [Decimal(0), Decimal(0), Decimal(0)])
-    for name, account in _accounts(connection, run_id, symbol).items():
+    for name, account in _accounts(connection, run_id, only).items():
         sums[name][0] += account.realized
         sums[name][1] += amount(account.fees)
-    for row in _rows(connection, tables.funding_paid, run_id, symbol):
+    for row in _rows(connection, tables.funding_paid, run_id, only):
         sums[row["symbol"]][2] += row["amount"]
     total = [sum(column, Decimal(0)) for column in zip(*sums.values(), strict=True)]
     named = [*sorted(sums.items()), ("total", total or [Decimal(0)] * 3)]
@@ -198,7 +224,7 @@ def pnl(
         }
         for name, (realized, fees, funding) in named
     ]
-    others = shadows.pnl(connection, run_id, symbol)
+    others = shadows.pnl(connection, run_id, only.get("symbol"))
     if not others:
         return traded
     policies = json.loads(_run_config(connection, run_id))["exchange"]["policies"]
@@ -209,11 +235,11 @@ def _run_config(connection: Connection, run_id: str) -> str:
     return str(connection.scalar(select(tables.runs.c.config).where(tables.runs.c.id == run_id)))
 
 
-def _accounts(connection: Connection, run_id: str, symbol: str | None) -> dict[str, Account]:
+def _accounts(connection: Connection, run_id: str, only: Filters) -> dict[str, Account]:
     accounts: dict[str, Account] = defaultdict(Account)
     found = [
-        *_rows(connection, tables.fills, run_id, symbol),
-        *_rows(connection, tables.liquidations, run_id, symbol),
+        *_rows(connection, tables.fills, run_id, only),
+        *_rows(connection, tables.liquidations, run_id, only),
     ]
     for row in sorted(found, key=lambda each: int(each["n"])):
         account = accounts[row["symbol"]]
@@ -231,11 +257,11 @@ def gaps(
     connection: Connection,
     *,
     run: str | None = None,
-    symbol: str | None = None,
     limit: int | None = None,
+    **only: Unpack[Filters],
 ) -> list[Record]:
     """When a symbol's book was unknown, and why; an open gap has no end."""
-    found = _last(connection, tables.gaps, run_of(connection, run), symbol, limit)
+    found = _last(connection, tables.gaps, run_of(connection, run), only, limit)
     return [
         {**_plain(row), "duration_ns": row["end_ts"] and row["end_ts"] - row["ts"]} for row in found
     ]
@@ -245,11 +271,11 @@ def predictions(
     connection: Connection,
     *,
     run: str | None = None,
-    symbol: str | None = None,
     limit: int | None = None,
+    **only: Unpack[Filters],
 ) -> list[Record]:
     """What the models said, a row per horizon."""
-    found = _last(connection, tables.predictions, run_of(connection, run), symbol, limit)
+    found = _last(connection, tables.predictions, run_of(connection, run), only, limit)
     return [{**_plain(row), "quantiles": json.loads(row["quantiles"] or "[]")} for row in found]
 
 
@@ -257,13 +283,13 @@ def scores(
     connection: Connection,
     *,
     run: str | None = None,
-    symbol: str | None = None,
     limit: int | None = None,
+    **only: Unpack[Filters],
 ) -> list[Record]:
     """Predictions and what came of them, by the time at which it was known."""
     run_id = run_of(connection, run)
     return [
-        _plain(row) for row in _last(connection, tables.predictions_scored, run_id, symbol, limit)
+        _plain(row) for row in _last(connection, tables.predictions_scored, run_id, only, limit)
     ]
 
 
@@ -271,30 +297,24 @@ def equity(
     connection: Connection, *, run: str | None = None, limit: int | None = None
 ) -> list[Record]:
     """The account's worth over time."""
-    found = _last(connection, tables.equity, run_of(connection, run), None, limit)
+    found = _last(connection, tables.equity, run_of(connection, run), {}, limit)
     return [_plain(row) for row in found]
 
 
 # --- Rows -------------------------------------------------------------------------------
 
 
-def _rows(
-    connection: Connection, table: Table, run_id: str, symbol: str | None
-) -> Iterator[Record]:
-    statement = select(table).where(table.c.run_id == run_id)
-    if symbol is not None:
-        statement = statement.where(table.c.symbol == symbol)
+def _rows(connection: Connection, table: Table, run_id: str, only: Filters) -> Iterator[Record]:
+    statement = select(table).where(table.c.run_id == run_id, *_conditions(table, only))
     for row in connection.execute(statement.order_by(*table.primary_key.columns)).mappings():
         yield dict(row)
 
 
 def _last(
-    connection: Connection, table: Table, run_id: str, symbol: str | None, limit: int | None
+    connection: Connection, table: Table, run_id: str, only: Filters, limit: int | None
 ) -> list[Record]:
     """Take the last ``limit`` rows, in order."""
-    statement = select(table).where(table.c.run_id == run_id)
-    if symbol is not None:
-        statement = statement.where(table.c.symbol == symbol)
+    statement = select(table).where(table.c.run_id == run_id, *_conditions(table, only))
     key = [column.desc() for column in table.primary_key.columns]
     found = connection.execute(statement.order_by(*key).limit(limit)).mappings()
     return [dict(row) for row in found][::-1]

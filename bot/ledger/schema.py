@@ -27,6 +27,7 @@ from bot.ledger.database import (
     shown,
 )
 from bot.ledger.tables import metadata
+from bot.ledger.views import create_views, drop_views
 
 
 async def open_ledger(text_url: str) -> AsyncEngine:
@@ -111,7 +112,10 @@ def _migrate(connection: Connection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     config.attributes["connection"] = connection
+    drop_views(connection)
     if revision == "base":
         command.downgrade(config, revision)
     else:
         command.upgrade(config, revision)
+    if revision_of(connection) == REVISIONS[-1]:
+        create_views(connection)

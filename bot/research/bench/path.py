@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from bot.core.engine import Engine
-from bot.core.events import BookUpdate, Frame, Input
+from bot.core.events import BookUpdate, Event, Fact, Frame, Input
 from bot.core.latency import Latency
 from bot.core.matching import FillPolicy
 from bot.core.risk import RiskLimits
@@ -83,6 +83,22 @@ def replay(source: Path | None, *, messages: int, rounds: int) -> dict[str, Any]
     timed = [asyncio.run(_ledger_round(made)) for _ in range(rounds)]
     latencies = _latencies_us(made, _maker(made))
     return _result(made, timed, latencies, ledger="sqlite", rounds=rounds)
+
+
+def steps(messages: int) -> list[tuple[int, Event, list[Fact]]]:
+    """(position, event, facts) of every step of the market maker that made facts."""
+    made = _feed(None, messages)
+    run = _started(made, _maker(made), Memory())
+    found: list[tuple[int, Event, list[Fact]]] = []
+
+    def keep(position: int, event: Event, facts: Sequence[Fact]) -> None:
+        if facts:
+            found.append((position, event, list(facts)))
+
+    run.watchers.append(keep)
+    for item in made.inputs:
+        run.take(item)
+    return found
 
 
 # --- input --------------------------------------------------------------------------------------
