@@ -21,6 +21,7 @@ from bot.model import (
     StreamingOrderBookAnalyzer,
     Worker,
     analyzer_config,
+    at_interval,
     execution,
     load,
     predictor_config,
@@ -41,8 +42,17 @@ def checkpoints(settings: Settings) -> dict[str, Checkpoint]:
     found: dict[str, Checkpoint] = {}
     if models.predictor.enabled:
         config = predictor_config(interval=interval, window=models.predictor.window)
-        found[PREDICTOR] = _given(PREDICTOR, models.predictor) or seeded(
-            config, models.predictor.seed, name=PREDICTOR, tokens=CANDLE_TOKENS, interval=interval
+        given = _given(PREDICTOR, models.predictor)
+        found[PREDICTOR] = (
+            at_interval(given, interval)
+            if given
+            else seeded(
+                config,
+                models.predictor.seed,
+                name=PREDICTOR,
+                tokens=CANDLE_TOKENS,
+                interval=interval,
+            )
         )
     if models.analyzer.enabled:
         found[ANALYZER] = _given(ANALYZER, models.analyzer) or seeded(

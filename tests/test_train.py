@@ -73,7 +73,11 @@ def test_the_verbs_keep_a_dataset_and_train_on_it(
     kept = CliRunner().invoke(app, ["train", "candles", str(path), "--save", "rows.npz", "--json"])
     assert kept.exit_code == 0, kept.output
     assert load_dataset(tmp_path / "rows.npz").venue == "bybit"
-    words = ["train", "prepared", "rows.npz", "--recipe", "small", "--steps", "1"]
+    (tmp_path / "tiny.json").write_text(
+        '{"width": 16, "heads": 2, "kv_heads": 2, "layers": 1, "hidden": 16, "head_dim": 8, '
+        '"window": 8, "crop": 20, "batch": 2}'
+    )
+    words = ["train", "prepared", "rows.npz", "--recipe", "tiny.json", "--steps", "1"]
     made = CliRunner().invoke(app, [*words, "--out", "data/models/mine", "--json"])
     assert made.exit_code == 0, made.output
     listed = CliRunner().invoke(app, ["models", "list", "--json"])
@@ -83,11 +87,11 @@ def test_the_verbs_keep_a_dataset_and_train_on_it(
 
 
 def test_a_binance_recording_is_a_book_whose_imbalance_says_where_the_mid_goes() -> None:
-    path = real("binance_l2/usdm_btcusdt_20240718.gz")
-    data = training.books([path], training.Wanted())
+    days = [real(f"binance_l2/usdm_btcusdt_{day}.gz") for day in (20240718, 20240719)]
+    data = training.books(days, training.Wanted())
     assert data.venue == "binance"
     assert len(data.series_of) == 1
-    assert len(data) > 3_000
+    assert len(data) > 8_000
     moved = future_returns(data, (1_000,))[:, 0]
     known = np.isfinite(moved)
     imbalance = data.tokens[known, 83].astype(np.float64)
@@ -95,7 +99,7 @@ def test_a_binance_recording_is_a_book_whose_imbalance_says_where_the_mid_goes()
 
 
 @pytest.mark.parametrize(
-    "tokens", [2_000, pytest.param(20_000, marks=pytest.mark.nightly)], ids=["short", "20000"]
+    "tokens", [1_000, pytest.param(20_000, marks=pytest.mark.nightly)], ids=["short", "20000"]
 )
 def test_streaming_real_tokens_through_the_int8_window_is_the_training_forward(tokens: int) -> None:
     path = real("bybit_candles/linear_BTCUSDT_15m.csv.gz")

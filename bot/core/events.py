@@ -190,7 +190,7 @@ class Horizon(Struct, frozen=True, gc=False):
     """What a model expects ``horizon_ns`` after the last token that it read.
 
     ``expected_return`` and ``quantiles`` are log returns of the mid price or close;
-    ``up_probability`` is P(return > 0); ``confidence`` is in [0, 1].
+    ``up_probability`` is P(return > 0), given that it is not 0; ``confidence`` is in [0, 1].
     """
 
     horizon_ns: int

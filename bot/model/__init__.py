@@ -5,7 +5,15 @@ Importing it loads torch; a verb that needs no model does not import it.
 
 from bot.model.analyzer import ANALYZER, StreamingOrderBookAnalyzer, analyzer_config
 from bot.model.benchmark import benchmark_kv_cache
-from bot.model.checkpoint import Card, Checkpoint, CheckpointError, load, save, seeded
+from bot.model.checkpoint import (
+    Card,
+    Checkpoint,
+    CheckpointError,
+    at_interval,
+    load,
+    save,
+    seeded,
+)
 from bot.model.execution import Execution, execution
 from bot.model.forecast import Forecaster, deviation
 from bot.model.predictor import PREDICTOR, RealTimePricePredictor, predictor_config
@@ -29,6 +37,7 @@ __all__ = [
     "Worker",
     "WorkerCounters",
     "analyzer_config",
+    "at_interval",
     "benchmark_kv_cache",
     "deviation",
     "execution",
