@@ -15,7 +15,7 @@ import structlog
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bot import __version__, build, feeds, local_venue
+from bot import __version__, build, feeds, local_venue, operations
 from bot.begin import Begun, RunError, begin, record_of
 from bot.config import Settings
 from bot.core.events import ClockOffset, Command, Event, Input
@@ -34,7 +34,7 @@ from bot.venue.stream import MarketStream
 
 log = structlog.get_logger()
 
-CLEAN_ENDS = ("user", "time")
+CLEAN_ENDS = ("user", "time", operations.MQTT)
 
 
 class PaperOptions(Struct, frozen=True):
@@ -115,8 +115,14 @@ async def _serve(made: _Paper) -> dict[str, Any]:
     observer = _observer(made)
     run.watchers.append(observer)
     log.info("paper run", venue=made.options.venue, symbols=list(made.settings.symbols))
-    async with _inference(made, live, observer), _signals(live):
-        await _unwrapped(live.serve([*_feeds(made, live), *_watching(made, live, observer)]))
+    parts = operations.Beside(made.settings, made.ledger, made.inbox, made.rest, made.begun, live)
+    async with (
+        _inference(made, live, observer),
+        operations.beside_run(parts) as beside,
+        _signals(live),
+    ):
+        watching = _watching(made, live, observer)
+        await _unwrapped(live.serve([*_feeds(made, live), *watching, *beside.feeds()]))
     summary = _summary(made, live, time.monotonic() - started) | _load(observer)
     await finish_run(
         made.ledger,

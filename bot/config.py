@@ -30,6 +30,7 @@ from bot.config_errors import (
     unknown_variable,
 )
 from bot.config_operate import Dashboard, Metrics, Mqtt, Notify, Schedule, Section
+from bot.secret_files import with_password
 
 __all__ = ["ConfigError", "Settings", "load", "parse", "read", "recorded", "write_default"]
 
@@ -182,6 +183,7 @@ STRATEGIES = (
 
 class Ledger(Section):
     db: str = "sqlite:///data/kvtrader.db"
+    password_file: Path | None = None
 
 
 class Journal(Section):
@@ -291,9 +293,13 @@ def load(path: Path | None = None, *, db: str | None = None) -> Settings:
     if misplaced:
         raise ConfigError(str(path), misplaced)
     settings = parse(raw, ", ".join([str(path), *variables]))
-    if db is None:
+    if db is not None:
+        return settings.model_copy(update={"ledger": Ledger(db=db)})
+    path = settings.ledger.password_file
+    if path is None:
         return settings
-    return settings.model_copy(update={"ledger": Ledger(db=db)})
+    db = with_password(settings.ledger.db, path)
+    return settings.model_copy(update={"ledger": Ledger(db=db, password_file=path)})
 
 
 def config_path() -> Path:

@@ -63,7 +63,7 @@ class ReportJob(Job):
 
 
 class Schedule(Section):
-    late_s: float = Field(300.0, ge=1)
+    late_s: int = Field(300, ge=1)
     heartbeat: Job = Job(when="every 60s")
     disk: Job = Job(when="every 60s")
     instruments: Job = Job(when="7 */4 * * *")

@@ -81,6 +81,10 @@ class Live:
     def put(self, item: Input) -> None:
         self._inbox.put(item)
 
+    async def rotate(self) -> None:
+        """Begin a new segment of the journal. Raises OSError, then the old one goes on."""
+        await asyncio.to_thread(self._journal.rotate, {})
+
     def publish(self, prediction: Prediction) -> None:
         """Queue a prediction from the inference thread."""
         self._loop.call_soon_threadsafe(self._enqueue, prediction)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from bot.config import Settings
-from bot.config_errors import ConfigError
+from bot.config import ConfigError, Settings
 from bot.ledger.database import secrets_of_url
+from bot.secret_files import lines_of
 
 SHORTEST_TOKEN = 16
 
@@ -18,7 +16,7 @@ def mqtt_password(settings: Settings) -> str | None:
         return mqtt.password.get_secret_value()
     if mqtt.password_file is None:
         return None
-    lines = _lines("mqtt.password_file", mqtt.password_file)
+    lines = lines_of("mqtt.password_file", mqtt.password_file)
     return lines[0] if lines else ""
 
 
@@ -27,7 +25,7 @@ def notify_urls(settings: Settings) -> tuple[str, ...]:
     notify = settings.notify
     urls = [url.get_secret_value() for url in notify.urls]
     if notify.urls_file is not None:
-        urls += _lines("notify.urls_file", notify.urls_file)
+        urls += lines_of("notify.urls_file", notify.urls_file)
     return tuple(url for url in urls if url)
 
 
@@ -38,7 +36,7 @@ def dashboard_token(settings: Settings) -> str | None:
     if dashboard.token is not None:
         token = dashboard.token.get_secret_value()
     elif dashboard.token_file is not None:
-        lines = _lines("dashboard.token_file", dashboard.token_file)
+        lines = lines_of("dashboard.token_file", dashboard.token_file)
         token = lines[0] if lines else ""
     if token is not None and len(token) < SHORTEST_TOKEN:
         raise ConfigError(
@@ -57,12 +55,3 @@ def known(settings: Settings) -> tuple[str, ...]:
         *secrets_of_url(settings.ledger.db),
     ]
     return tuple(secret for secret in found if secret)
-
-
-def _lines(key: str, path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ConfigError(f"{key} = {str(path)!r}: cannot be read: {reason}") from None
-    return [line.strip() for line in text.splitlines() if not line.startswith("#")]

@@ -21,6 +21,7 @@ import typer
 from bot.cli import app, main
 from bot.cli_options import seconds
 from bot.config import default_config_path
+from bot.ledger.database import REVISIONS
 from tests.processes import ROOT, bot, environment, free_port, one_line, told
 
 LIGHT = ("torch", "pybit", "picows")
@@ -68,6 +69,7 @@ DOWNLOADS = ("klines", "funding", "rules", "trades", "orderbook")
 def test_the_verbs_are_those_of_the_design():
     assert set(VERBS) == {"init", "paper", "replay", "venue", "scenarios", *LISTS,
                           "db upgrade", "bench feed", "bench replay", "record", "doctor",
+                          "config show", "config check", "config reference", "dashboard", "top",
                           *(f"download {kind}" for kind in DOWNLOADS)}  # fmt: skip
 
 
@@ -259,7 +261,7 @@ def test_a_ledger_that_is_not_there_is_one_clear_line_and_is_not_made(call, tmp_
 
 
 def test_a_database_of_a_newer_version_is_one_clear_line_for_every_verb(call, tmp_path):
-    assert call("db", "upgrade").stdout == "schema is at 0001\n"
+    assert call("db", "upgrade").stdout == f"schema is at {REVISIONS[-1]}\n"
     with sqlite3.connect(tmp_path / "data" / "kvtrader.db") as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     database.close()

@@ -68,6 +68,16 @@ def test_a_database_that_is_named_wins_over_both(monkeypatch):
     assert load(db="sqlite:///this.db").ledger.db == "sqlite:///this.db"
 
 
+def test_the_ledgers_password_can_come_from_a_file():
+    Path("secret").write_text("a/b c\n")
+    settings = read("ledger: {db: postgresql://me@host:5/db, password_file: secret}")
+    assert settings.ledger.db == "postgresql://me:a%2Fb%20c@host:5/db"
+    assert load(db="sqlite:///x.db").ledger.db == "sqlite:///x.db"
+    for text in ("ledger: {password_file: secret}", "ledger: {db: 'p://me@h/d', password_file: x}"):
+        with pytest.raises(ConfigError, match=r"ledger\.password_file"):
+            read(text)
+
+
 def test_settings_cannot_be_changed():
     settings = Settings()
     with pytest.raises(ValidationError):

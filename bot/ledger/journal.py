@@ -261,12 +261,13 @@ class JournalWriter:
     def rotate(self, more: Mapping[str, Any]) -> None:
         """Flush, then begin a new segment whose header has ``more`` in it. Blocks.
 
-        Nothing may be appended meanwhile. An OSError leaves the segment as it was; entries that
-        it kept from the disk are written by a later call.
+        Nothing may be appended meanwhile if ``more`` says what came before. An OSError leaves the
+        segment as it was; entries that it kept from the disk are written by a later call.
         """
         self.flush()
         with self._flush_lock:
-            self._next_segment(more)
+            if self._fd >= 0:
+                self._next_segment(more)
 
     def close(self) -> None:
         """Flush and close. An OSError from the flush comes out; the file is closed anyway."""
@@ -275,9 +276,10 @@ class JournalWriter:
         try:
             self.flush()
         finally:
-            os.close(self._fd)
-            os.close(self._folder_fd)
-            self._fd = -1
+            with self._flush_lock:
+                os.close(self._fd)
+                os.close(self._folder_fd)
+                self._fd = -1
 
     def _seal(self) -> None:
         if self._open_entries:

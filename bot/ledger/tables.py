@@ -1,7 +1,8 @@
 """The ledger's tables, the same on SQLite and Postgres. Shape only; no engine, no SQL.
 
 Rows are facts: they are added and never changed, but for a run's own row, a gap's end, a
-symbol's latest rules, and old snapshots, which go. Money, prices and quantities are exact decimals in text, times integer ns.
+symbol's latest rules, and old snapshots, which go. Money, prices and quantities are exact
+decimals in text, times integer ns.
 ``position`` is the journal position of a row's cause, ``n`` a fact's number in its run; both
 count from 0.
 """

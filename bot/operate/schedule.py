@@ -75,7 +75,7 @@ def trigger_of(name: str, when: str) -> CronTrigger | IntervalTrigger | None:
         ) from error
 
 
-async def serve(jobs: Sequence[Job], *, late_s: float, failed: Failed) -> None:
+async def serve(jobs: Sequence[Job], *, late_s: int, failed: Failed) -> None:
     """Run the jobs at their times until cancelled. Raises ScheduleError.
 
     A job that fails with a PlainError or an OSError is told to ``failed`` and runs again at its
@@ -100,7 +100,7 @@ async def serve(jobs: Sequence[Job], *, late_s: float, failed: Failed) -> None:
         scheduler.shutdown(wait=False)
 
 
-def _add(scheduler: Any, job: Job, late_s: float, failed: Failed) -> None:
+def _add(scheduler: Any, job: Job, late_s: int, failed: Failed) -> None:
     trigger = trigger_of(job.name, job.when)
     if trigger is None:
         return

@@ -1,4 +1,4 @@
-"""Double-entry postings, quotes beside facts, positions over time, and snapshots to restart from."""
+"""Double-entry postings, quotes beside facts, positions over time, snapshots to restart from."""
 
 from __future__ import annotations
 

