@@ -83,6 +83,23 @@ def replay(
 
 
 @bench.command()
+def operate(
+    seconds: Annotated[float, typer.Option(min=5, help="Length of a run.")] = 30.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs without and with the extras.")] = 3,
+    messages_per_s: Annotated[float, typer.Option(min=10, help="Of all 10 symbols.")] = 2_000.0,
+    as_json: Json = False,
+) -> None:
+    """The loop's lag on a busy local venue, and what dashboard and metrics cost.
+
+    Example: `bot bench operate --seconds 20 --rounds 2 --json`
+    """
+    from bot.research.bench import operate as watching
+
+    rows = watching.operate(seconds=seconds, rounds=rounds, messages_per_s=messages_per_s)
+    show.as_json(rows) if as_json else show.as_table("bench operate", rows, list(rows[0]))
+
+
+@bench.command()
 def ledger(
     facts: Annotated[int, typer.Option(min=1000, help="Facts a round.")] = 100_000,
     rate: Annotated[

@@ -41,6 +41,7 @@ def bind(setting: str, host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        bound.listen()  # whoever is told the address may come at once
     except OSError as error:
         bound.close()
         raise ServingError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 
 import aiohttp
 import pytest
@@ -13,6 +15,7 @@ from bot.observe import latency
 from bot.operate import state
 from bot.operate.metrics import EDGES_S, metrics_app, text_of
 from bot.operate.serving import ServingError, bind, serve
+from tests.processes import ROOT
 
 
 def made(**more):
@@ -111,3 +114,16 @@ def test_a_port_that_is_taken_is_told_with_the_way_out():
         port = first.getsockname()[1]
         with pytest.raises(ServingError, match=rf"metrics: cannot listen on 127.0.0.1 port {port}"):
             bind("metrics", "127.0.0.1", port)
+
+
+def test_the_grafana_file_asks_for_metrics_that_exist():
+    text = (ROOT / "docs" / "grafana.json").read_text()
+    good = state.Quality("s", "m", 1, True, 1, 0.1, 0.1, 0.1, 0.1, [], [])
+    quote = state.Quote("s", True, "1", "2", "1", "1", None, None, 5)
+    told = text_of(made(quotes=[quote]), [good]).decode()
+    asked = set(re.findall(r"kvtrader_\w+", json.dumps([
+        target["expr"] for panel in json.loads(text)["panels"] for target in panel["targets"]
+    ])))  # fmt: skip
+    assert len(asked) > 20
+    exposed = {name[0] for name in samples(told.encode())}
+    assert asked <= exposed

@@ -1,0 +1,155 @@
+"""What watching a run costs: paper runs on a busy local venue with and without the extras.
+
+Each round is a ``bot paper`` in a process of its own: one bare, one with dashboard and metrics (and
+a browser's stream and a scraper asking), in turns. CPU is that of the bot's process, its inference
+thread included; the journal is on in both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Final
+from urllib.error import URLError
+from urllib.request import ProxyHandler, Request, build_opener
+
+from bot.core.errors import PlainError
+
+SYMBOLS: Final = 10
+SCRAPE_EVERY_S: Final = 5.0
+_TOKEN: Final = "a-token-for-the-bench"  # noqa: S105 - of a run on loopback that lasts seconds
+_CONFIG: Final = """\
+symbols: [{symbols}]
+feed: {{warmup_candles: 20}}
+local_venue: {{events_per_s: {events_per_s}}}
+models: {{predictor: {{window: 64}}, analyzer: {{window: 64}}}}
+log: {{level: error}}
+"""
+_NAMES: Final = ("BTC", "ETH", "SOL", "XRP", "DOGE", "ADA", "LINK", "AVAX", "LTC", "DOT")
+
+
+class BenchError(PlainError):
+    """A round could not be run; the text is the bot's last line."""
+
+
+def operate(*, seconds: float, rounds: int, messages_per_s: float) -> list[dict[str, Any]]:
+    """Rows {extras, messages_per_s, loop_lag_p50_ms, loop_lag_p99_ms, cpu_cores, rounds}: the
+    medians of the rounds without and with the extras, and what the extras cost."""
+    found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+    for _ in range(rounds):
+        for extras in (False, True):
+            found[extras].append(_round(extras, seconds, messages_per_s))
+    rows = [_row("none", found[False]), _row("dashboard, metrics", found[True])]
+    cost = rows[1]["cpu_cores"] - rows[0]["cpu_cores"]
+    return [{**row, "extras_cores": round(cost, 3)} for row in rows]
+
+
+def _row(extras: str, found: list[dict[str, Any]]) -> dict[str, Any]:
+    names = ("messages_per_s", "loop_lag_p50_ms", "loop_lag_p99_ms", "cpu_cores")
+    middle = {name: round(statistics.median(each[name] for each in found), 3) for name in names}
+    worst = max(each["loop_lag_p99_ms"] for each in found)
+    return {"extras": extras, **middle, "worst_p99_ms": worst, "rounds": len(found)}
+
+
+def _round(extras: bool, seconds: float, messages_per_s: float) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        symbols = ", ".join(f"linear:{coin}USDT" for coin in _NAMES[:SYMBOLS])
+        text = _CONFIG.format(symbols=symbols, events_per_s=messages_per_s / SYMBOLS)
+        (folder / "config.yaml").write_text(text)
+        on = str(extras).lower()
+        environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("BOT__")},
+            "BOT__DASHBOARD__ENABLED": on,
+            "BOT__DASHBOARD__TOKEN": _TOKEN,
+            "BOT__METRICS__ENABLED": on,
+            "BOT__METRICS__PORT": "0",
+            "BOT__LOG__LEVEL": "info",
+        }
+        words = ("paper", "--venue", "local", "--for", f"{seconds:g}s", "--json")
+        with subprocess.Popen(  # noqa: S603 - this very program
+            [sys.executable, "-m", "bot", *words], cwd=folder, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            assert process.stderr is not None
+            assert process.stdout is not None
+            lines: list[str] = []
+            with _asking(process.stderr, lines) as told:
+                output = process.stdout.read()  # its errors are read beside
+                process.wait()
+        if process.returncode:
+            raise BenchError(f"the bot ended with code {process.returncode}: {lines[-1:]}")
+        if extras and not (told["states"] and told["metrics"]):
+            raise BenchError(f"nobody could watch the run: {dict(told)}")
+        return _measured(json.loads(output))
+
+
+def _measured(summary: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "messages_per_s": summary["frames"] / summary["wall_s"],
+        "loop_lag_p50_ms": summary["loop_lag_p50_ms"],
+        "loop_lag_p99_ms": summary["loop_lag_p99_ms"],
+        "cpu_cores": summary["cpu_s"] / summary["wall_s"],
+    }
+
+
+@contextlib.contextmanager
+def _asking(errors: IO[str], lines: list[str]) -> Iterator[Counter[str]]:
+    """Read the bot's log; ask what it says it serves, as a browser and Prometheus would."""
+    ended = threading.Event()
+    told: Counter[str] = Counter()
+
+    def read() -> None:
+        for line in errors:
+            lines.append(line.strip())
+            page = re.match(r"dashboard: (http://\S+)", line)
+            metrics = re.search(r"url=(http://\S+/metrics)", line)
+            if page is not None:
+                threading.Thread(target=_stream, args=(page[1], ended, told), daemon=True).start()
+            elif metrics is not None:
+                threading.Thread(
+                    target=_scrape, args=(metrics[1], ended, told), daemon=True
+                ).start()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        yield told
+    finally:
+        reader.join()
+        ended.set()
+
+
+def _stream(url: str, ended: threading.Event, told: Counter[str]) -> None:
+    """One browser: the stream of the state, and what the page asks for now and then."""
+    opener = build_opener(ProxyHandler({}))
+    headers = {"authorization": f"Bearer {_TOKEN}"}
+    asked = [f"{url}api/{name}?symbol=linear:BTCUSDT" for name in ("candles", "fills", "quality")]
+    last_s = 0.0
+    with contextlib.suppress(URLError, OSError):
+        stream = Request(f"{url}api/stream?symbol=linear:BTCUSDT", headers=headers)  # noqa: S310
+        with opener.open(stream, timeout=10) as answer:
+            while not ended.is_set() and answer.readline():
+                told["states"] += 1
+                if time.monotonic() - last_s > SCRAPE_EVERY_S:
+                    last_s = time.monotonic()
+                    for each in asked:
+                        opener.open(Request(each, headers=headers), timeout=10).close()  # noqa: S310
+
+
+def _scrape(url: str, ended: threading.Event, told: Counter[str]) -> None:
+    opener = build_opener(ProxyHandler({}))
+    with contextlib.suppress(URLError, OSError):
+        while not ended.wait(SCRAPE_EVERY_S):
+            told["metrics"] += len(opener.open(url, timeout=10).read()) > 0
