@@ -15,15 +15,17 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bot import __version__, build, feeds, local_venue
-from bot.begin import Begun, RunError, begin, record_of
+from bot.begin import Begun, begin, record_of
 from bot.config import Settings
 from bot.core.events import ClockOffset, Command, Event, Input
+from bot.core.instrument import amount, to_e8
 from bot.inbox import Inbox
 from bot.ledger.journal import JournalWriter
 from bot.ledger.runs import finish_run, start_run
 from bot.ledger.schema import open_ledger
 from bot.live import Live, Repairs
 from bot.local_venue import LocalVenue, Urls
+from bot.restart import RunError
 from bot.run import WARMUP, money
 from bot.venue.address import rest_url
 from bot.venue.rest import Rest
@@ -101,7 +103,10 @@ async def _serve(made: _Paper) -> dict[str, Any]:
     journal = _journal(made)
     if not made.begun.is_continued:
         await _record_start(made)
-    live = Live(run, made.inbox, journal, writer, made.rest)
+    kept = made.settings.ledger
+    live = Live(
+        run, made.inbox, journal, writer, made.rest, snapshot_s=kept.snapshot_s, away_s=kept.away_s
+    )
     run.watchers.append(Repairs(run.codec.book_topic, made.streams))
     log.info("paper run", venue=made.options.venue, symbols=list(made.settings.symbols))
     async with _inference(made, live), _signals(live):
@@ -155,6 +160,7 @@ async def _record_start(made: _Paper) -> None:
         seed=made.settings.exchange.seed,
         models=_hashes(made),
         journal=str(made.folder),
+        deposits={"USDT": amount(to_e8(made.settings.account.usdt))},
     )
 
 

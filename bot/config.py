@@ -178,6 +178,8 @@ STRATEGIES = (
 
 class Ledger(Section):
     db: str = "sqlite:///data/kvtrader.db"
+    snapshot_s: float = Field(60.0, gt=0)
+    away_s: float = Field(60.0, gt=0)
 
 
 class Journal(Section):
@@ -282,7 +284,8 @@ def load(path: Path | None = None, *, db: str | None = None) -> Settings:
     settings = parse(_read(path), source)
     if db is None:
         return settings
-    return settings.model_copy(update={"ledger": Ledger(db=db)})
+    ledger = settings.ledger.model_copy(update={"db": db})
+    return settings.model_copy(update={"ledger": ledger})
 
 
 def _read(path: Path) -> dict[str, Any]:

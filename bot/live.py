@@ -9,9 +9,20 @@ from typing import Any
 import structlog
 from msgspec.structs import replace
 
-from bot.core.events import ClockOffset, Command, Event, Fact, FeedDown, Input, Prediction, Tick
+from bot.core.events import (
+    ClockOffset,
+    Command,
+    CommandName,
+    Event,
+    Fact,
+    FeedDown,
+    Input,
+    Prediction,
+    Tick,
+)
 from bot.feed_latency import LatencyWatch
 from bot.inbox import Inbox
+from bot.keeping import Keeping
 from bot.ledger.database import LedgerError
 from bot.ledger.journal import JournalError, JournalWriter
 from bot.ledger.writer import LedgerWriter
@@ -25,12 +36,10 @@ log = structlog.get_logger()
 
 BATCH = 200
 """Inputs taken before the loop looks at its other tasks."""
-KEEP_EVERY_S = 0.2
 TICK_EVERY_S = 1.0
 CLOCK_EVERY_S = 60.0
 LATENCY_EVERY_S = 10.0
-MOST_PENDING = 200_000
-"""Steps that may wait for a database that is away; beyond, trading ends cleanly."""
+RULES_EVERY_S = 86_400.0
 
 
 class Repairs:
@@ -62,8 +71,17 @@ class Live:
     """The tasks of a live run. ``serve`` returns when a ``stop`` command has been stepped."""
 
     def __init__(
-        self, run: Run, inbox: Inbox, journal: JournalWriter, writer: LedgerWriter, rest: Rest
+        self,
+        run: Run,
+        inbox: Inbox,
+        journal: JournalWriter,
+        writer: LedgerWriter,
+        rest: Rest,
+        *,
+        snapshot_s: float = 60.0,
+        away_s: float = 60.0,
     ) -> None:
+        """``snapshot_s`` between two snapshots; for ``away_s`` the database may be away."""
         self._run = run
         self._inbox = inbox
         self._journal = journal
@@ -71,7 +89,9 @@ class Live:
         self._rest = rest
         self._loop = asyncio.get_running_loop()
         self._is_stopping = False
-        self._ledger_is_away = False
+        self._keeping = Keeping(
+            run, inbox, journal, writer, self._told, snapshot_s=snapshot_s, away_s=away_s
+        )
         self.stopped_by: Command | None = None
         self.latency = LatencyWatch(run.engine.market)
         run.watchers.append(self.latency)
@@ -81,6 +101,13 @@ class Live:
         if not self._is_stopping:
             self._is_stopping = True
             self._inbox.put(Command(self._inbox.now(), "stop", source, reason))
+
+    def _told(self, name: CommandName, source: str, reason: str) -> None:
+        """A command of the keeping."""
+        if name == "stop":
+            self.stop(source, reason)
+        elif not self._is_stopping:
+            self._inbox.put(Command(self._inbox.now(), name, source, reason))
 
     def put(self, item: Input) -> None:
         self._inbox.put(item)
@@ -107,7 +134,7 @@ class Live:
             others = [tasks.create_task(feed) for feed in feeds]
             others += [
                 tasks.create_task(self._tick()),
-                tasks.create_task(self._keep()),
+                tasks.create_task(self._keeping.keep()),
                 tasks.create_task(self._watch_clock()),
                 tasks.create_task(self._watch_latency()),
             ]
@@ -122,7 +149,13 @@ class Live:
                 f"{self._journal.path}: cannot be written: {error.strerror}; the run goes on from "
                 "what was written when there is room and `bot paper` is started again"
             ) from error
-        await self._writer.commit(None)
+        try:
+            await self._writer.commit(None)
+        except LedgerError as error:
+            raise LedgerError(
+                f"{error}; the journal has everything: when the database is back, `bot paper` "
+                "completes the ledger"
+            ) from error
 
     async def _pump(self) -> None:
         """Inbox to journal to step, until a stop."""
@@ -141,42 +174,24 @@ class Live:
             await asyncio.sleep(TICK_EVERY_S)
             self._inbox.put(Tick(self._inbox.now()))
 
-    async def _keep(self) -> None:
-        """Flush the journal, then commit the facts whose causes are on disk."""
-        while True:
-            await asyncio.sleep(KEEP_EVERY_S)
-            try:
-                if self._journal.due(self._inbox.now()):
-                    await asyncio.to_thread(self._journal.flush)
-            except OSError as error:
-                log.error("the journal cannot be written", error=str(error))
-                self.stop("disk", str(error))
-                return
-            await self._commit()
-
-    async def _commit(self) -> None:
-        try:
-            await self._writer.commit(self._journal.durable_position)
-        except LedgerError as error:
-            if not self._ledger_is_away:
-                log.error("the ledger is away, its rows wait", error=str(error))
-            self._ledger_is_away = True
-            if self._writer.pending > MOST_PENDING:
-                self.stop("database", str(error))
-            return
-        if self._ledger_is_away:
-            log.info("the ledger is back", committed=self._writer.committed_facts)
-        self._ledger_is_away = False
-
     async def _watch_clock(self) -> None:
+        """The venue's clock every minute, the rules of what is traded every day."""
+        rules_due_s = self._loop.time() + RULES_EVERY_S
         while True:
             await asyncio.sleep(CLOCK_EVERY_S)
             try:
                 offset_ns = await self._rest.server_time_offset()
+                self._inbox.put(ClockOffset(self._inbox.now(), offset_ns))
+                if self._loop.time() >= rules_due_s:
+                    for rules in await self._rest.instruments(self._listed()):
+                        self._inbox.put(replace(rules, ts=self._inbox.now()))
+                    rules_due_s = self._loop.time() + RULES_EVERY_S
             except (VenueUnreachable, VenueRefused, MalformedAnswer) as error:
-                log.warning("clock offset not measured", error=str(error))
-                continue
-            self._inbox.put(ClockOffset(self._inbox.now(), offset_ns))
+                log.warning("clock or rules not read", error=str(error))
+
+    def _listed(self) -> list[str]:
+        listings = self._run.engine.market.listings.values()
+        return [listing.symbol for listing in listings if listing.rules is not None]
 
     async def _watch_latency(self) -> None:
         while True:

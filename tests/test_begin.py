@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bot.begin import RunError, begin, record_of
+from bot.begin import begin, record_of
 from bot.config import Settings
 from bot.core.events import Command, Input, Tick
 from bot.inbox import Inbox
@@ -18,6 +18,7 @@ from bot.ledger.reading import read
 from bot.ledger.runs import start_run
 from bot.ledger.schema import open_ledger
 from bot.ledger.segment import segment_path
+from bot.restart import RunError
 
 T = 1_750_000_000 * 10**9
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from bot.core.errors import PlainError
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 """Every schema this program knows, oldest first; the last is the one it uses."""
 _VERSION_TABLE: Final = "alembic_version"
 BUSY_MS: Final = 10_000

@@ -7,7 +7,7 @@ integers are bound as they are, so that thousands of rows cost one prepared stat
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
@@ -34,6 +34,7 @@ from bot.core.events import (
 )
 from bot.ledger import tables
 from bot.ledger.digest import FIELDS, decimal_fields, plain
+from bot.ledger.postings import Posting
 
 Row: TypeAlias = tuple[Any, ...]
 Recorded: TypeAlias = Prediction | FeedDown | FeedUp | Command | Instrument
@@ -94,6 +95,18 @@ COMMAND_COLUMNS: Final = tuple(column.name for column in tables.commands.columns
 INSTRUMENT_COLUMNS: Final = tuple(column.name for column in tables.instruments.columns)
 GAP_COLUMNS: Final = ("run_id", "position", "symbol", "ts", "reason")
 EQUITY_COLUMNS: Final = tuple(column.name for column in tables.equity.columns)
+POSTING_COLUMNS: Final = tuple(column.name for column in tables.postings.columns)
+QUOTE_COLUMNS: Final = tuple(column.name for column in tables.quotes.columns)
+POSITION_COLUMNS: Final = tuple(column.name for column in tables.positions.columns)
+SNAPSHOT_COLUMNS: Final = tuple(column.name for column in tables.snapshots.columns)
+
+
+def posting_rows(
+    run_id: str, n: int, position: int, ts: int, postings: Iterable[Posting]
+) -> Iterator[Row]:
+    """A row per leg."""
+    for leg, (symbol, account, asset, amount) in enumerate(postings):
+        yield (run_id, n, leg, position, ts, symbol, account, asset, plain(amount))
 
 
 def prediction_rows(run_id: str, position: int, event: Prediction) -> Iterator[Row]:

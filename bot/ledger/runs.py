@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Literal
 
 from sqlalchemy import Insert, Update, insert, select, update
@@ -13,7 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from bot.ledger.connect import to_its_end
 from bot.ledger.database import LedgerError, clear_errors, shown
 from bot.ledger.digest import FactDigest
-from bot.ledger.tables import runs
+from bot.ledger.postings import DEPOSIT, deposits_of
+from bot.ledger.rows import POSTING_COLUMNS, Row, posting_rows
+from bot.ledger.tables import postings, runs
 
 
 async def start_run(
@@ -28,8 +31,12 @@ async def start_run(
     seed: int | None = None,
     models: Mapping[str, str] | None = None,
     journal: str | None = None,
+    deposits: Mapping[str, Decimal] | None = None,
 ) -> None:
-    """Add the run's row, ``running``. Raises LedgerError, also where the run exists."""
+    """Add the run's row, ``running``, and the postings of what it begins with, by asset.
+
+    Raises LedgerError, also where the run exists.
+    """
     statement = insert(runs).values(
         id=run_id,
         mode=mode,
@@ -45,8 +52,10 @@ async def start_run(
         facts=0,
         summary="{}",
     )
+    legs = list(posting_rows(run_id, DEPOSIT, 0, started_ts, deposits_of(deposits or {})))
+    deposit = [insert(postings).values(_money_row(leg)) for leg in legs]
     try:
-        await to_its_end(_execute(engine, f"run {run_id} cannot be started", statement))
+        await to_its_end(_execute(engine, f"run {run_id} cannot be started", statement, *deposit))
     except LedgerError as error:
         if isinstance(error.__cause__, IntegrityError):
             raise LedgerError(f"{shown(engine.url)}: there is a run {run_id!r} already") from error
@@ -91,8 +100,13 @@ async def last_unfinished_run(
     return None if row is None else dict(row)
 
 
-async def _execute(engine: AsyncEngine, doing: str, statement: Insert | Update) -> int:
-    """How many rows it changed."""
+def _money_row(leg: Row) -> dict[str, Any]:
+    row = dict(zip(POSTING_COLUMNS, leg, strict=True))
+    return row | {"amount": Decimal(row["amount"])}
+
+
+async def _execute(engine: AsyncEngine, doing: str, *statements: Insert | Update) -> int:
+    """How many rows they changed, all in one transaction."""
     with clear_errors(engine.url, doing):
         async with engine.begin() as connection:
-            return (await connection.execute(statement)).rowcount
+            return sum([(await connection.execute(each)).rowcount for each in statements])

@@ -1,7 +1,8 @@
 """The ledger's tables, the same on SQLite and Postgres. Shape only; no engine, no SQL.
 
-Rows are facts: they are added and never changed, but for a run's own row, a gap's end and a
-symbol's latest rules. Money, prices and quantities are exact decimals in text, times integer ns.
+Rows are facts: they are added and never changed, but for a run's own row, a gap's end, a
+symbol's latest rules, and old snapshots, which go. Money, prices and quantities are exact decimals
+in text, times integer ns.
 ``position`` is the journal position of a row's cause, ``n`` a fact's number in its run; both
 count from 0.
 """
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Index,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -214,6 +216,55 @@ liquidations: Final = _fact_table(
     _money("loss"),
 )
 
+# --- What facts did, and what they met: keyed by the fact's number ------------------------------
+
+postings: Final = Table(
+    "postings",
+    metadata,
+    _run_key(),
+    _number("n", primary_key=True),  # -1: before the first fact, a deposit
+    _number("leg", primary_key=True),
+    _number("position"),
+    _number("ts"),
+    _text("symbol", nullable=True),
+    _text("account"),
+    _text("asset"),
+    _money("amount"),
+    sqlite_with_rowid=False,
+)
+
+quotes: Final = _fact_table(
+    "quotes",
+    _text("symbol"),
+    _money("bid", nullable=True),  # null: that side is empty, or the book is not trusted
+    _money("ask", nullable=True),
+    _money("mark", nullable=True),
+)
+
+positions: Final = _fact_table(
+    "positions",
+    _number("ts"),
+    _text("symbol"),
+    _money("qty"),
+    _money("cost"),
+    _money("realized_pnl"),
+    _money("fees"),
+    _money("funding"),
+)
+Index(None, positions.c.run_id, positions.c.symbol)
+
+snapshots: Final = Table(
+    "snapshots",
+    metadata,
+    _run_key(),
+    _number("position", primary_key=True),  # of the first input that is not in it
+    _number("ts"),
+    _number("facts"),  # made before it
+    _text("digest"),  # of those
+    _text("sha256"),  # of the body
+    Column("body", LargeBinary, nullable=False),
+)
+
 # --- Events that are kept beside the journal, to be asked for ------------------------------------
 
 predictions: Final = _event_table(
@@ -234,6 +285,13 @@ predictions: Final = _event_table(
     Column("up_probability", Double, nullable=True),
     Column("confidence", Double, nullable=True),
     _text("quantiles", nullable=True),  # JSON
+)
+Index(
+    None,
+    predictions.c.run_id,
+    predictions.c.symbol,
+    predictions.c.model,
+    predictions.c.read_ts,
 )
 
 gaps: Final = _event_table(

@@ -1,18 +1,19 @@
 """Facts and recorded events into the database, in batches, each batch one transaction.
 
 ``add`` is for the event loop's hot path and touches no database. ``commit`` writes only what the
-journal already holds on disk. Keys are (run, fact number) and (run, position), so that stepping
-again after a crash writes nothing twice.
+journal already holds on disk, and the postings and snapshots of facts with the facts. Keys are
+(run, fact number) and (run, position), so that stepping again after a crash writes nothing twice.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from itertools import chain, islice
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 from sqlalchemy import Table
@@ -31,17 +32,30 @@ from bot.ledger import rows, tables
 from bot.ledger.connect import to_its_end
 from bot.ledger.database import clear_errors
 from bot.ledger.digest import FactDigest, plain, plain_values
+from bot.ledger.postings import POSTED, postings_of
+from bot.ledger.statements import KEPT_SNAPSHOTS, Statements
 
 MAX_BATCH: Final = 20_000
 """Entries that one transaction takes at most; a longer backlog takes more transactions."""
+_SLICE: Final = 32
+"""Entries made into rows before the event loop looks at its other tasks: about a millisecond."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
+    """A run's whole state before the input at ``position``, to restart from."""
+
+    position: int
+    ts: int
+    body: bytes
 
 
 class _Entry(msgspec.Struct, gc=False):
     position: int
     first_fact: int
-    event: Event | None
-    facts: tuple[Fact, ...]
-    equity: rows.Row | None = None
+    event: Event | None = None
+    facts: tuple[Fact, ...] = ()
+    rows: tuple[tuple[Table, rows.Row], ...] = ()
+    snapshot: Snapshot | None = None
 
 
 class LedgerWriter:
@@ -65,7 +79,7 @@ class LedgerWriter:
         self._next_fact, self._committed_facts = next_fact, next_fact
         self._digest = digest or FactDigest()
         self._entries: deque[_Entry] = deque()
-        self._sql = _Statements(engine)
+        self._sql = Statements(engine)
         self._lock = asyncio.Lock()
 
     @property
@@ -86,17 +100,35 @@ class LedgerWriter:
         """The digest of the committed facts."""
         return self._digest.hexdigest()
 
+    def hexdigest_at(self, facts: int) -> str:
+        """The digest of the run's first ``facts`` facts, the last of which may still wait."""
+        assert self._committed_facts <= facts <= self._next_fact, "facts that are not at hand"
+        digest = self._digest.copy()
+        waiting = chain.from_iterable(entry.facts for entry in self._entries)
+        for fact in islice(waiting, facts - self._committed_facts):
+            digest.update(fact)
+        return digest.hexdigest()
+
     def add(self, position: int, event: Event | None, facts: Sequence[Fact]) -> None:
         """Take a step's event and facts; positions never go down."""
         if facts:
             self._entries.append(_Entry(position, self._next_fact, event, tuple(facts)))
             self._next_fact += len(facts)
         elif type(event) in rows.RECORDED:
-            self._entries.append(_Entry(position, self._next_fact, event, ()))
+            self._entries.append(_Entry(position, self._next_fact, event))
 
     def add_equity(self, position: int, ts: int, equity: Decimal, wallet: Decimal) -> None:
         row = (self.run_id, ts, position, plain(equity), plain(wallet))
-        self._entries.append(_Entry(position, self._next_fact, None, (), row))
+        self.add_rows(position, [(tables.equity, row)])
+
+    def add_rows(self, position: int, more: Sequence[tuple[Table, rows.Row]]) -> None:
+        """Take rows that stand beside the facts of ``position``."""
+        self._entries.append(_Entry(position, self._next_fact, rows=tuple(more)))
+
+    def add_snapshot(self, snapshot: Snapshot) -> None:
+        """Take the state after everything that was added; all of it is committed with it."""
+        last = snapshot.position - 1
+        self._entries.append(_Entry(last, self._next_fact, snapshot=snapshot))
 
     async def commit(self, durable_position: int | None) -> int:
         """Write what is below ``durable_position`` (None: all); how many facts that were.
@@ -112,8 +144,10 @@ class LedgerWriter:
 
     async def _commit(self, entries: list[_Entry]) -> int:
         batch = _Batch(self.run_id, self._digest)
-        for entry in entries:
+        for number, entry in enumerate(entries, 1):
             batch.take(entry)
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
         facts = self._committed_facts + batch.facts
         with clear_errors(self._engine.url, "the ledger cannot be written"):
             async with self._engine.begin() as connection:
@@ -148,6 +182,11 @@ class LedgerWriter:
                 case (position, FeedUp() as up):
                     row = (position, up.ts, self.run_id, up.symbol, position)
                     await connection.exec_driver_sql(sql.gap_ends, row)
+        if batch.snapshots:
+            await sql.snapshots.execute(connection, batch.snapshots)
+            await connection.exec_driver_sql(
+                sql.snapshots_go, (self.run_id, self.run_id, KEPT_SNAPSHOTS)
+            )
         if batch.facts:
             row = (batch.digest.hexdigest(), facts, self.run_id, facts)
             await connection.exec_driver_sql(sql.run_advances, row)
@@ -163,6 +202,7 @@ class _Batch:
         self.fact_rows: dict[type[Fact], list[rows.Row]] = {}
         self.event_rows: dict[Table, list[rows.Row]] = {}
         self.gaps: list[tuple[int, FeedDown | FeedUp]] = []
+        self.snapshots: list[rows.Row] = []
 
     def take(self, entry: _Entry) -> None:
         n = entry.first_fact
@@ -175,11 +215,24 @@ class _Batch:
             else:
                 row = (self._run_id, n, entry.position, *values)
             self.fact_rows.setdefault(kind, []).append(row)
+            if kind in POSTED:
+                for leg in rows.posting_rows(
+                    self._run_id, n, entry.position, fact.ts, postings_of(fact)
+                ):
+                    self._add(tables.postings, leg)
             n += 1
         self.facts += len(entry.facts)
         self._take_event(entry.position, entry.event)
-        if entry.equity is not None:
-            self._add(tables.equity, entry.equity)
+        for table, row in entry.rows:
+            self._add(table, row)
+        if entry.snapshot is not None:
+            self.snapshots.append(self._snapshot_row(entry.snapshot, n))
+
+    def _snapshot_row(self, snapshot: Snapshot, facts: int) -> rows.Row:
+        body = snapshot.body
+        check = hashlib.sha256(body).hexdigest()
+        where = (self._run_id, snapshot.position, snapshot.ts, facts)
+        return (*where, self.digest.hexdigest(), check, body)
 
     def _take_event(self, position: int, event: Event | None) -> None:
         run_id = self._run_id
@@ -198,81 +251,3 @@ class _Batch:
 
     def _add(self, table: Table, row: rows.Row) -> None:
         self.event_rows.setdefault(table, []).append(row)
-
-
-_Marks: TypeAlias = Callable[[str], str]
-
-
-class _Insert:
-    """An INSERT that takes many rows in few statements.
-
-    A statement of many rows lets the driver's thread work without the interpreter lock, so the
-    loop goes on meanwhile; row by row it would have to win the lock back for each.
-    """
-
-    CHUNKS: Final = (512, 64, 8, 1)
-
-    def __init__(
-        self,
-        table: Table,
-        columns: tuple[str, ...],
-        marks: _Marks,
-        more: str = "DO NOTHING",
-        chunks: tuple[int, ...] = CHUNKS,
-    ) -> None:
-        head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608
-        row = f"({', '.join('?' * len(columns))})"
-        self._texts = {
-            count: marks(f"{head}{', '.join([row] * count)} ON CONFLICT {more}") for count in chunks
-        }
-
-    async def execute(self, connection: AsyncConnection, many: list[rows.Row]) -> None:
-        done = 0
-        for count, text in self._texts.items():
-            while len(many) - done >= count:
-                values = tuple(chain.from_iterable(many[done : done + count]))
-                await connection.exec_driver_sql(text, values)
-                done += count
-
-
-class _Statements:
-    """The prepared texts for one dialect. SQLAlchemy's own binding costs ten times the insert."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._numbered = engine.dialect.paramstyle == "numeric_dollar"
-        self.facts = {
-            kind: self._insert(table, rows.fact_columns(kind))
-            for kind, table in rows.TABLE_OF.items()
-        }
-        self.events = {
-            tables.predictions: self._insert(tables.predictions, rows.PREDICTION_COLUMNS),
-            tables.commands: self._insert(tables.commands, rows.COMMAND_COLUMNS),
-            tables.equity: self._insert(tables.equity, rows.EQUITY_COLUMNS),
-            tables.instruments: self._latest(tables.instruments, rows.INSTRUMENT_COLUMNS),
-        }
-        self.gap_begins = self._insert(tables.gaps, rows.GAP_COLUMNS)
-        self.gap_ends = self._marked(
-            "UPDATE gaps SET end_position = ?, end_ts = ? WHERE run_id = ? AND symbol = ? "
-            "AND end_position IS NULL AND position <= ?"
-        )
-        # A run that is stepped again from the start must not seem shorter meanwhile.
-        self.run_advances = self._marked(
-            "UPDATE runs SET digest = ?, facts = ? WHERE id = ? AND facts <= ?"
-        )
-
-    def _insert(self, table: Table, columns: tuple[str, ...]) -> _Insert:
-        return _Insert(table, columns, self._marked)
-
-    def _latest(self, table: Table, columns: tuple[str, ...]) -> _Insert:
-        """Keep the newest row of a symbol; one statement may touch it only once."""
-        sets = ", ".join(f"{name} = excluded.{name}" for name in columns)
-        newer = f"excluded.position > {table.name}.position"
-        more = f"(run_id, symbol) DO UPDATE SET {sets} WHERE {newer}"
-        return _Insert(table, columns, self._marked, more, chunks=(1,))
-
-    def _marked(self, statement: str) -> str:
-        """Write ``?`` as the dialect's driver wants it."""
-        if not self._numbered:
-            return statement
-        first, *others = statement.split("?")
-        return first + "".join(f"${index}{text}" for index, text in enumerate(others, 1))
