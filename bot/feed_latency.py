@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from bot.core.events import BookUpdate, Event, Fact, FeedLatency, Trade
+from bot.core.events import BookUpdate, Event, Fact, Trade
 from bot.core.market import Market
+from bot.core.measurements import FeedLatency
 
 KEPT = 20_000
 """The newest messages of a category that one measurement looks at."""

@@ -39,6 +39,7 @@ BATCH = 200
 TICK_EVERY_S = 1.0
 CLOCK_EVERY_S = 60.0
 LATENCY_EVERY_S = 10.0
+RULES_EVERY_S = 86_400.0
 
 
 class Repairs:
@@ -178,14 +179,23 @@ class Live:
             self._inbox.put(Tick(self._inbox.now()))
 
     async def _watch_clock(self) -> None:
+        """The venue's clock every minute, the rules of what is traded every day."""
+        rules_due_s = self._loop.time() + RULES_EVERY_S
         while True:
             await asyncio.sleep(CLOCK_EVERY_S)
             try:
                 offset_ns = await self._rest.server_time_offset()
+                self._inbox.put(ClockOffset(self._inbox.now(), offset_ns))
+                if self._loop.time() >= rules_due_s:
+                    for rules in await self._rest.instruments(self._listed()):
+                        self._inbox.put(replace(rules, ts=self._inbox.now()))
+                    rules_due_s = self._loop.time() + RULES_EVERY_S
             except (VenueUnreachable, VenueRefused, MalformedAnswer) as error:
-                log.warning("clock offset not measured", error=str(error))
-                continue
-            self._inbox.put(ClockOffset(self._inbox.now(), offset_ns))
+                log.warning("clock or rules not read", error=str(error))
+
+    def _listed(self) -> list[str]:
+        listings = self._run.engine.market.listings.values()
+        return [listing.symbol for listing in listings if listing.rules is not None]
 
     async def _watch_latency(self) -> None:
         while True:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bot.core.events import BookUpdate, ClockOffset, FeedLatency, Trade
+from bot.core.events import BookUpdate, ClockOffset, Trade
 from bot.core.market import Market
+from bot.core.measurements import FeedLatency
 from bot.feed_latency import LatencyWatch
 
 MS = 10**6

@@ -1,9 +1,6 @@
 """Every message that can move the bot, as frozen structs: inputs, events, decisions, outcomes.
 
-What lives here is shape only. No parsing, no behaviour, no clock.
-
-Two number types, each where it belongs:
-
+What lives here is shape only: no parsing, no behaviour, no clock. Two number types:
 * ``Trade`` and ``BookUpdate`` arrive thousands of times a second and carry prices and
   quantities as ``E12``: exact integers in units of 1e-12 (``instrument.to_e12``).
 * Everything rarer, and everything a person reads, carries ``Decimal``.
@@ -19,6 +16,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from bot.core.measurements import FeedLatency
 from bot.core.terms import ClockOffset as ClockOffset  # noqa: PLC0414 - named here for all
 from bot.core.terms import Fees as Fees  # noqa: PLC0414
 from bot.core.terms import Instrument as Instrument  # noqa: PLC0414
@@ -135,21 +133,6 @@ class FundingRate(Struct, frozen=True, tag=True, gc=False):
     symbol: str
     rate: Decimal
     funding_ts: int
-
-
-class FeedLatency(Struct, frozen=True, tag=True, gc=False):
-    """From the venue's matching to our inbox, on the venue's clock, over the last seconds.
-
-    ``messages`` of books and trades of ``category`` were looked at; first snapshots, which Bybit
-    sends up to 3 s old, are not.
-    """
-
-    ts: int
-    category: str
-    messages: int
-    p50_ns: int
-    p99_ns: int
-    exchange_ts: int = 0
 
 
 class FeedDown(Struct, frozen=True, tag=True, gc=False):
