@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from bot import cli_bench, cli_data, cli_inspect, cli_record, show
+from bot import cli_bench, cli_data, cli_inspect, cli_record, cli_research, show
 from bot.cli_options import Config, Db, Json, seconds
 from bot.core.errors import PlainError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 cli_inspect.register(app)
 cli_data.register(app)
 cli_record.register(app)
+cli_research.register(app)
 app.add_typer(cli_inspect.database, name="db")
 app.add_typer(cli_bench.bench, name="bench")
 

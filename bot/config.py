@@ -6,6 +6,7 @@ An unknown key is an error. Every key is explained in the shipped ``config.yaml`
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -180,6 +181,12 @@ class Ledger(Section):
     db: str = "sqlite:///data/kvtrader.db"
 
 
+class Backtest(Section):
+    candle_spread: Annotated[Rate, Field(ge=0)] = Decimal("0.0002")
+    prediction_latency_ms: LatencyMs | Literal["measured"] = 2.0
+    warmup_candles: int = Field(512, ge=0)
+
+
 class Journal(Section):
     folder: Path = Path("data/runs")
     chunk_entries: int = Field(500, ge=1)
@@ -215,6 +222,7 @@ class Settings(BaseSettings):
     strategies: tuple[StrategyUse, ...] = STRATEGIES
     ledger: Ledger = Ledger()
     journal: Journal = Journal()
+    backtest: Backtest = Backtest()
     log: Log = Log()
 
     @classmethod
@@ -283,6 +291,29 @@ def load(path: Path | None = None, *, db: str | None = None) -> Settings:
     if db is None:
         return settings
     return settings.model_copy(update={"ledger": Ledger(db=db)})
+
+
+def varied(
+    settings: Settings, *, strategy: str | None, params: Iterable[str], seed: int | None
+) -> Settings:
+    """The settings with one strategy over every symbol in place of theirs, or another seed.
+
+    ``params`` are KEY=VALUE texts, each value in YAML. Raises ConfigError.
+    """
+    pairs = [text.partition("=") for text in params]
+    unread = [key for key, equals, _ in pairs if not (key and equals)]
+    if unread or (pairs and strategy is None):
+        raise ConfigError(f"--param {unread or pairs[0][0]}: write KEY=VALUE, beside --strategy")
+    changed: dict[str, Any] = {}
+    if seed is not None:
+        changed["exchange"] = settings.exchange.model_copy(update={"seed": seed})
+    if strategy is not None:
+        values = {key: yaml.safe_load(value) for key, _, value in pairs}
+        try:
+            changed["strategies"] = (StrategyUse(use=strategy, params=values),)
+        except ValidationError as error:
+            raise ConfigError(f"--strategy {strategy!r}: write module.Class") from error
+    return settings.model_copy(update=changed)
 
 
 def _read(path: Path) -> dict[str, Any]:

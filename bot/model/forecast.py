@@ -33,6 +33,10 @@ class Forecaster(Protocol):
     def ready(self) -> bool:
         """Whether ``predict`` would answer."""
 
+    @property
+    def price(self) -> float:
+        """What the newest token's predicted returns are relative to; 0.0 before the first."""
+
     def take(self, event: Event, position: int) -> None:
         """Read one event of a wanted type and this symbol; ``position`` is its journal position."""
 
@@ -193,24 +197,31 @@ def deviation(first: Prediction, second: Prediction, config: TransformerConfig) 
 
 
 def horizons_of(model: CausalTransformer, heads: Tensor) -> tuple[Horizon, ...]:
-    """Raw heads [outputs] in log returns and probabilities.
+    """Raw heads [outputs] in log returns and probabilities."""
+    return all_horizons_of(model, heads.unsqueeze(0))[0]
+
+
+def all_horizons_of(model: CausalTransformer, heads: Tensor) -> list[tuple[Horizon, ...]]:
+    """Raw heads [T, outputs] in log returns and probabilities, for each of T tokens.
 
     ``confidence`` is how far ``up_probability`` is from even odds, doubled.
     """
     config = model.config
     outputs = model.outputs(heads.double())
-    means = outputs.mean.tolist()
+    scales = torch.tensor(config.return_scale, dtype=torch.float64)
+    means = (outputs.mean * scales).tolist()
     chances = torch.sigmoid(outputs.up_logit).tolist()
-    quantiles = outputs.quantiles.tolist()
-    return tuple(
-        Horizon(
-            horizon_ns=horizon_ns,
-            expected_return=mean * scale,
-            up_probability=chance,
-            confidence=abs(2 * chance - 1),
-            quantiles=tuple(value * scale for value in values),
+    quantiles = (outputs.quantiles * scales.unsqueeze(-1)).tolist()
+    return [
+        tuple(
+            Horizon(
+                horizon_ns=horizon_ns,
+                expected_return=mean,
+                up_probability=chance,
+                confidence=abs(2 * chance - 1),
+                quantiles=tuple(values),
+            )
+            for horizon_ns, mean, chance, values in zip(config.horizons_ns, *token, strict=True)
         )
-        for horizon_ns, scale, mean, chance, values in zip(
-            config.horizons_ns, config.return_scale, means, chances, quantiles, strict=True
-        )
-    )
+        for token in zip(means, chances, quantiles, strict=True)
+    ]

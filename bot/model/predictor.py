@@ -51,12 +51,13 @@ class RealTimePricePredictor:
         retention: str = "",
         retain: int = 0,
         execution: Execution | None = None,
+        stream: type[TokenStream] = TokenStream,
     ) -> None:
         require(checkpoint.card, tokens=CANDLE_TOKENS, features=CANDLE_FEATURES)
         self.symbol = symbol
         self._candles = CandleTokens(symbol, checkpoint.card.interval)
         self._bar_ns = interval_ns(checkpoint.card.interval)
-        self._stream = TokenStream(
+        self.stream = stream(
             checkpoint,
             caches,
             symbol,
@@ -72,17 +73,21 @@ class RealTimePricePredictor:
 
     @property
     def tokens(self) -> int:
-        return self._stream.tokens
+        return self.stream.tokens
 
     @property
     def ready(self) -> bool:
         return self._ready
 
+    @property
+    def price(self) -> float:
+        return self._candles.close
+
     def take(self, event: Event, position: int) -> None:
         token = self._candles.read(event)
         self._read = (position, event.ts)
         if token is not None:
-            self._stream.push(token)
+            self.stream.push(token)
             self._ready = event.ts - event.exchange_ts <= self._bar_ns
 
     def predict(self) -> Prediction | None:
@@ -90,7 +95,7 @@ class RealTimePricePredictor:
             return None
         self._ready = False
         position, ts = self._read
-        return self._stream.predict(position=position, ts=ts, price=self._candles.close)
+        return self.stream.predict(position=position, ts=ts, price=self.price)
 
     def lost(self) -> None:
-        self._stream.hole()
+        self.stream.hole()

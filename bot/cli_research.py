@@ -1,0 +1,100 @@
+"""`bot backtest`, `bot report` and `bot compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from bot import cli_data, show
+from bot.cli_options import Config, Db, Json
+
+_LINES = ("market", "ended_by", "wall_s", "inputs_per_s", "gaps", "predictions", "untrained",
+          "orders", "fills", "realized_pnl", "fees", "funding", "equity", "digest", "db")  # fmt: skip
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    app.command()(backtest)
+
+
+def backtest(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Archives, candle files, folders, one capture or one journal "
+                            "(default: the store's candles)."),
+    ] = None,
+    symbol: Annotated[
+        list[str] | None, typer.Option(help="Only linear:BTCUSDT, ...; repeat for more.")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="UTC: 2025-01-31 or 2025-01-31T12:00.")
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", help="As --from; not included.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="module.Class in place of the config's strategies.")
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of --strategy; repeat for more.")
+    ] = None,
+    predictions: Annotated[
+        Literal["recorded", "chunked", "none"] | None,
+        typer.Option(help="Default: recorded for a journal, else chunked."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the latency draws.")] = None,
+    check_lookahead: Annotated[
+        bool, typer.Option("--check-lookahead", help="Rerun with the future cut off; no ledger.")
+    ] = False,
+    store: cli_data.StoreFolder = Path("data/store"),
+    delay_ms: cli_data.DelayMs = 0.0,
+    repair: cli_data.Repair = False,
+    build_candles: cli_data.BuildCandles = "",
+    archive_symbol: cli_data.ArchiveSymbol = None,
+    config: Config = None,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Trade over history through the same code as the live bot, into the ledger.
+
+    Examples: `bot backtest BTCUSDT_15.csv.gz --strategy strategies.threshold.Threshold` ·
+    `bot backtest --symbol linear:ETHUSDT --from 2025-01-01 --to 2025-07-01 --json` ·
+    `bot backtest data/runs/20261124-101500-3f2a --check-lookahead`
+    """
+    from bot import backtest as backtesting
+    from bot import config as settings_file
+    from bot.operate import log
+
+    settings = settings_file.load(config, db=db)
+    log.configure(settings.log.format, settings.log.level)
+    chosen = settings_file.varied(settings, strategy=strategy, params=param or (), seed=seed)
+    options = backtesting.BacktestOptions(
+        paths=tuple(paths or ()),
+        store=store,
+        symbols=tuple(symbol or ()),
+        start_ns=None if from_ is None else cli_data.time_ns(from_),
+        end_ns=None if to is None else cli_data.time_ns(to),
+        predictions=predictions,
+        archive=cli_data.archive_options(delay_ms, build_candles, archive_symbol, repair=repair),
+    )
+    is_chosen = config is not None or strategy is not None or seed is not None
+    if check_lookahead:
+        _check_lookahead(chosen, options, is_chosen=is_chosen, as_json=as_json)
+        return
+    with show.backtesting(options.start_ns, options.end_ns) as progress:
+        summary = backtesting.backtest(chosen, options, is_chosen=is_chosen, progress=progress)
+    summary = {name: value for name, value in summary.items() if name not in ("prices", "days")}
+    summary["db"] = chosen.ledger.db
+    if as_json:
+        show.as_json(summary)
+    else:
+        show.as_summary(f"backtest {summary['run']}", ((k, summary[k]) for k in _LINES))
+
+
+def _check_lookahead(settings: Any, options: Any, *, is_chosen: bool, as_json: bool) -> None:
+    from bot import lookahead
+
+    result = lookahead.check(settings, options, is_chosen=is_chosen)
+    show.as_json(result) if as_json else show.as_summary("look-ahead check", result.items())
+    if not result["ok"]:
+        raise typer.Exit(1)
