@@ -20,7 +20,7 @@ from bot import __version__, build
 from bot.begin import record_of
 from bot.config import Settings, StrategyUse
 from bot.core.errors import PlainError
-from bot.core.events import Candle, Event, Input
+from bot.core.events import Candle, Event, Input, Instrument, Prediction, Trade
 from bot.core.instrument import to_e12
 from bot.ledger.runs import finish_run, start_run
 from bot.ledger.schema import open_ledger
@@ -136,10 +136,11 @@ def _archive_market(
     bar_ns = interval_ns(interval)
     only_bars = len(barred) == len(chosen.symbols)
     history_ns = settings.backtest.warmup_candles * bar_ns if only_bars else _EVER
+    first_ns = (options.start_ns or 0) - history_ns
     wanted = frozenset(chosen.symbols)
 
     def make() -> Iterator[Input]:
-        source = _of(Archive(paths, options.archive), wanted, frozenset(barred))
+        source = _of(Archive(paths, options.archive), wanted, frozenset(barred), first_ns)
         spread = to_e12(settings.backtest.candle_spread)
         events = CandleMarket(source, markets, spread=spread)
         opened = itertools.chain(build.fees(chosen, 0), rules, events)
@@ -149,18 +150,26 @@ def _archive_market(
     predictions = options.predictions or "chunked"
     if predictions == "recorded":
         raise BacktestError(f"{paths[0]}: has no recorded predictions: use chunked or none")
+    if only_bars:
+        chosen = _without_analyzer(chosen)
     kind: Literal["candles", "events"] = "candles" if barred else "events"
     return Market(chosen, make, predictions, kind, guessed=guessed)
 
 
 def _of(
-    archive: Iterable[Event], wanted: frozenset[str], barred: frozenset[str]
+    archive: Iterable[Event], wanted: frozenset[str], barred: frozenset[str], first_ns: int
 ) -> Iterator[Event]:
-    """The events of the symbols wanted; where bars make the market, its trades do not."""
+    """The events of the symbols wanted; where bars make the market, its trades do not.
+
+    Bars before ``first_ns`` are left out.
+    """
     for event in archive:
         symbol = getattr(event, "symbol", None)
         if symbol is None or symbol in wanted:
-            if symbol in barred and type(event).__name__ == "Trade":
+            kind = type(event)
+            if kind is Trade and symbol in barred:
+                continue
+            if kind is Candle and event.exchange_ts < first_ns:
                 continue
             yield event
 
@@ -219,6 +228,15 @@ def _interval(
     return shortest or configured
 
 
+def _without_analyzer(settings: Settings) -> Settings:
+    """Bars show no order book, so its analyzer has nothing to read."""
+    models = settings.models
+    analyzer = models.analyzer.model_copy(update={"enabled": False})
+    return settings.model_copy(
+        update={"models": models.model_copy(update={"analyzer": analyzer})}
+    )
+
+
 def _require_latency(settings: Settings) -> None:
     exchange = settings.exchange
     if exchange.order_latency_ms - 3.5 * exchange.latency_jitter_ms <= 0:
@@ -240,8 +258,8 @@ def _rules(
     known: set[str] = set()
     count = 0
     for count, event in enumerate(archive, 1):  # noqa: B007 - told below
-        if type(event).__name__ == "Instrument":
-            known.add(event.symbol)  # type: ignore[union-attr]
+        if isinstance(event, Instrument):
+            known.add(event.symbol)
         if isinstance(event, Candle) and event.interval == interval and event.symbol in first:
             first[event.symbol].append(event)
         if all(symbol in known or len(first[symbol]) >= _LOOK_AHEAD_BARS for symbol in barred):
@@ -394,7 +412,7 @@ def predicted(found: Market) -> tuple[Iterable[Input], Models]:
     settings, inputs = found.settings, found.make()
     models = settings.models
     if found.predictions == "none":
-        inputs = (item for item in inputs if type(item).__name__ != "Prediction")
+        inputs = (item for item in inputs if type(item) is not Prediction)
     wanted = models.predictor.enabled or models.analyzer.enabled
     if found.predictions != "chunked" or not wanted:
         return inputs, Models()

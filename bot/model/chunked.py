@@ -33,18 +33,23 @@ class ChunkedStream(TokenStream):
         self._rows.append(token)
         self.tokens += 1
 
-    def advance(self) -> list[tuple[Horizon, ...]]:
-        """The horizons of every token that waits, oldest first.
+    def collect(self) -> list[Token]:
+        """Hand over the tokens that wait."""
+        rows, self._rows = self._rows, []
+        return rows
 
-        Raises OutOfBlocks where the cache's budget does not hold every sequence at once, and
-        FloatingPointError when the model answers with no number.
+    def advance(self, tokens: list[Token]) -> list[tuple[Horizon, ...]]:
+        """Append ``tokens`` to the sequence; the horizons of each, in order.
+
+        May run beside ``push`` in another thread. Raises OutOfBlocks where the cache's budget does
+        not hold every sequence at once, and FloatingPointError when the model answers with no
+        number.
         """
-        if not self._rows:
+        if not tokens:
             return []
         if self._cache.evicted:
             raise OutOfBlocks("the budget does not hold every sequence of the run at once")
-        rows = torch.stack([torch.from_numpy(row) for row in self._rows])
-        self._rows.clear()
+        rows = torch.stack([torch.from_numpy(token) for token in tokens])
         # a selective cache chooses what it keeps between steps, so it takes tokens as a stream does
         size = 1 if self._cache.spec.retention else len(rows)
         with torch.inference_mode():

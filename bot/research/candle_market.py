@@ -36,7 +36,8 @@ from bot.core.instrument import UNIT, to_e12
 
 UNLIMITED: E12 = 10**12 * UNIT
 _MS = 1_000_000
-_DEPTH = 1
+_DEPTH = 0
+"""All levels are shown: there is one."""
 _LOW, _HIGH, _CLOSE = 3 * _MS, 2 * _MS, 1 * _MS
 """How long before the bar's end each is told."""
 _MIN_NOTIONAL = Decimal(5)

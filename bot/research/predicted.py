@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -46,6 +47,13 @@ class _Mark(Struct, gc=False):
 
 _Read: TypeAlias = tuple[Input, list[_Mark]]
 """An input and what it did."""
+
+
+class _Piece(Struct):
+    """Inputs that have been read, and each reader's predictions under way."""
+
+    read: list[_Read]
+    horizons: list[Future[list[tuple[Horizon, ...]]]]
 
 
 class _Said(Struct):
@@ -86,21 +94,28 @@ class PredictedFeed:
         self.tokens = 0
 
     def __iter__(self) -> Iterator[Input]:
-        ahead: list[_Read] = []
-        self._start()
-        for item in self._inputs:
-            if self._has_begun_anew(item):
-                yield from self._flush(ahead)
-                ahead = []
-                self._start()
-            ahead.append((item, self._read(item)))
-            full = any(reader.stream.waiting >= self._ahead_tokens for reader in self._readers)
-            if full or len(ahead) >= AHEAD_INPUTS:
-                yield from self._flush(ahead)
-                ahead = []
-        yield from self._flush(ahead)
-        assert self._placer is not None
-        yield from self._placer.rest()
+        """One piece is read and its predictions are begun while the piece before is stepped."""
+        with ThreadPoolExecutor(1, "inference") as thread:
+            ahead: list[_Read] = []
+            begun: _Piece | None = None
+            self._start()
+            for item in self._inputs:
+                if self._has_begun_anew(item):
+                    yield from self._placed(begun)
+                    yield from self._placed(self._predict(ahead, thread))
+                    ahead, begun = [], None
+                    self._start()
+                ahead.append((item, self._read(item)))
+                full = any(reader.stream.waiting >= self._ahead_tokens for reader in self._readers)
+                if full or len(ahead) >= AHEAD_INPUTS:
+                    piece = self._predict(ahead, thread)
+                    yield from self._placed(begun)
+                    ahead, begun = [], piece
+            piece = self._predict(ahead, thread)
+            yield from self._placed(begun)
+            yield from self._placed(piece)
+            assert self._placer is not None
+            yield from self._placer.rest()
 
     def _has_begun_anew(self, item: Input) -> bool:
         is_start = isinstance(item, Command) and (item.name, item.source) == ("pause", WARMUP)
@@ -129,13 +144,23 @@ class PredictedFeed:
                 marks.append(_Mark(index, token, forecaster.ready, forecaster.price))
         return marks
 
-    def _flush(self, ahead: list[_Read]) -> Iterator[Input]:
+    def _predict(self, ahead: list[_Read], thread: ThreadPoolExecutor) -> _Piece:
+        """Begin the predictions of what has been read."""
+        made = []
+        for reader in self._readers:
+            tokens = reader.stream.collect()
+            self.tokens += len(tokens)
+            made.append(thread.submit(reader.stream.advance, tokens))
+        return _Piece(ahead, made)
+
+    def _placed(self, piece: _Piece | None) -> Iterator[Input]:
         placer = self._placer
         assert placer is not None
-        for index, reader in enumerate(self._readers):
-            self.tokens += reader.stream.waiting
-            placer.learn(index, reader.stream.advance())
-        for item, marks in ahead:
+        if piece is None:
+            return
+        for index, horizons in enumerate(piece.horizons):
+            placer.learn(index, horizons.result())
+        for item, marks in piece.read:
             yield from placer.place(item, marks)
 
 
