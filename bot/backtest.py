@@ -298,7 +298,7 @@ async def _backtest(
         inputs, models = predicted(found)
         writer = LedgerWriter(ledger, run_id)
         run = Run(engine, writer, warn=log.warning)
-        track = Track(engine)
+        track = Track(engine, options.start_ns or 0)
         run.watchers.append(track)
         await start_run(
             ledger, run_id, mode="backtest", instance=settings.instance, started_ts=time.time_ns(),
@@ -378,7 +378,7 @@ def _summary(
         **money(run),
         "facts": counts["facts"],
         "digest": writer.hexdigest(),
-        **track.summary(),
+        **track.summary(float(found.settings.account.usdt)),
     }
 
 

@@ -42,7 +42,7 @@ def run_lines(summary: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
             yield key, summary[key]
 
 
-def _database(db: str | None) -> str:
+def database_of(db: str | None) -> str:
     """The ledger asked for, the configured one, or the default."""
     if db is not None:
         return db
@@ -68,7 +68,7 @@ def _report(
 def _ask(question: str, db: str | None, **filters: Any) -> list[dict[str, Any]]:
     from bot.ledger import queries, reading
 
-    rows: list[dict[str, Any]] = reading.read(_database(db), getattr(queries, question), **filters)
+    rows: list[dict[str, Any]] = reading.read(database_of(db), getattr(queries, question), **filters)
     return rows
 
 
@@ -130,4 +130,4 @@ def upgrade(db: Db = None) -> None:
     """Bring the database's schema up to date. Example: `bot db upgrade`"""
     from bot.ledger import schema
 
-    typer.echo(f"schema is at {schema.upgrade(_database(db))}")
+    typer.echo(f"schema is at {schema.upgrade(database_of(db))}")

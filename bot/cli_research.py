@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from bot import cli_data, show
+from bot.cli_inspect import database_of
 from bot.cli_options import Config, Db, Json
+from bot.core.errors import PlainError
 
 _LINES = ("market", "ended_by", "wall_s", "inputs_per_s", "gaps", "predictions", "untrained",
           "orders", "fills", "realized_pnl", "fees", "funding", "equity", "digest", "db")  # fmt: skip
@@ -17,6 +19,8 @@ _LINES = ("market", "ended_by", "wall_s", "inputs_per_s", "gaps", "predictions",
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command()(backtest)
+    app.command()(report)
+    app.command()(compare)
 
 
 def backtest(
@@ -98,3 +102,55 @@ def _check_lookahead(settings: Any, options: Any, *, is_chosen: bool, as_json: b
     show.as_json(result) if as_json else show.as_summary("look-ahead check", result.items())
     if not result["ok"]:
         raise typer.Exit(1)
+
+
+def report(
+    run: Annotated[str | None, typer.Argument(help="The run (default: the latest).")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the page here: one file.")] = None,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Sum up a run: in the terminal, as JSON, or as one HTML file that needs no network.
+
+    Examples: `bot report` · `bot report 20261124-101500-3f2a --html report.html`
+    """
+    from bot.ledger import reading
+    from bot.research import report as reports
+    from bot.research import report_page
+
+    found = reading.read(database_of(db), reports.gather, run)
+    if html is not None:
+        try:
+            html.write_text(report_page.page(found), encoding="utf-8")
+        except OSError as error:
+            raise PlainError(f"{html}: cannot be written: {error.strerror}") from error
+    if as_json:
+        show.as_json(found)
+        return
+    for note in found["notes"]:
+        typer.echo(note)
+    lines = {**found["metrics"], **found["variants"]}
+    if html is not None:
+        lines["html"] = str(html)
+    show.as_summary(f"report of {found['run']['id']}", lines.items())
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Two runs or more.")],
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Runs side by side; where two over the same input part, and why.
+
+    Example: `bot compare 20261124-101500-3f2a 20261125-090000-77aa`
+    """
+    from bot.ledger import reading
+    from bot.research import compare as comparing
+
+    found = reading.read(database_of(db), comparing.compare, runs)
+    if as_json:
+        show.as_json(found)
+        return
+    show.as_table("runs", found["rows"], ["metric", *runs])
+    for pair in found["pairs"]:
+        show.as_summary(f"{pair['first']} and {pair['second']}", comparing.lines(pair))

@@ -17,6 +17,7 @@ from bot.core.engine import Engine
 from bot.core.events import Event, Fact, Fill, Input, Order, Tick
 from bot.core.instrument import amount, to_decimal, to_e12, value_of
 from bot.ledger.writer import LedgerWriter
+from bot.research.metrics import daily, returns_of, sharpe_of_a_day
 from bot.run import Run
 
 TURN_EVERY = 256
@@ -84,16 +85,19 @@ class Track(Struct):
 
     ``slippage`` is what fills cost against the middle of the book at their decision, in E8: paid
     is positive. ``prices`` and ``days`` are (ts in ns, price) of each symbol: at most some
-    hundred over the whole run, and the last of every UTC day.
+    hundred over the whole run, and the last of every UTC day. Nothing is looked at before
+    ``start_ts``: that is history.
     """
 
     engine: Engine
+    start_ts: int = 0
     first_ts: int = 0
     last_ts: int = 0
     fills: int = 0
     prices: dict[str, list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
     days: dict[str, list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
     slippage: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    equity: list[tuple[int, float]] = field(default_factory=list)
     _mids: dict[int, int] = field(default_factory=dict)
     _every_ns: int = 10**9
     _due_ns: int = 0
@@ -102,7 +106,7 @@ class Track(Struct):
         del position
         if facts:
             self._count(facts)
-        if type(event) is Tick:
+        if type(event) is Tick and event.ts >= self.start_ts:
             self._look(event.ts)
 
     def _count(self, facts: Sequence[Fact]) -> None:
@@ -124,16 +128,13 @@ class Track(Struct):
     def _look(self, ts: int) -> None:
         self.first_ts, self.last_ts = self.first_ts or ts, ts
         is_due = ts >= self._due_ns
+        _keep_day(self.equity, (ts, self.engine.account.equity() / 1e8))
         for symbol, listing in self.engine.market.listings.items():
             price = listing.value_price
             if not price:
                 continue
             point = (ts, price / 1e12)
-            days = self.days[symbol]
-            if days and (days[-1][0] - 1) // _DAY_NS == (ts - 1) // _DAY_NS:
-                days[-1] = point
-            else:
-                days.append(point)
+            _keep_day(self.days[symbol], point)
             if is_due:
                 self.prices[symbol].append(point)
         if is_due:
@@ -143,9 +144,12 @@ class Track(Struct):
                 for points in self.prices.values():
                     del points[1::2]
 
-    def summary(self) -> dict[str, Any]:
-        """As a run's summary keeps it."""
+    def summary(self, deposit: float) -> dict[str, Any]:
+        """As a run's summary keeps it; the account began with ``deposit``."""
+        returns = returns_of([value for _, value in daily(self.equity, deposit)], deposit)
         return {
+            "sharpe_of_a_day": sharpe_of_a_day(returns),
+            "start_ts": self.start_ts,
             "first_ts": self.first_ts,
             "last_ts": self.last_ts,
             "prices": dict(self.prices),
@@ -157,7 +161,18 @@ class Track(Struct):
     def _open_positions(self) -> dict[str, dict[str, Decimal]]:
         account = self.engine.account
         return {
-            symbol: {"qty": to_decimal(position.qty), "unrealized_pnl": amount(account.unrealized(symbol))}
+            symbol: {
+                "qty": to_decimal(position.qty),
+                "unrealized_pnl": amount(account.unrealized(symbol)),
+            }
             for symbol, position in account.positions.items()
             if position.qty
         }
+
+
+def _keep_day(days: list[tuple[int, float]], point: tuple[int, float]) -> None:
+    """The last point of each UTC day; one at midnight ends the day before."""
+    if days and (days[-1][0] - 1) // _DAY_NS == (point[0] - 1) // _DAY_NS:
+        days[-1] = point
+    else:
+        days.append(point)
