@@ -68,7 +68,9 @@ def _report(
 def _ask(question: str, db: str | None, **filters: Any) -> list[dict[str, Any]]:
     from bot.ledger import queries, reading
 
-    rows: list[dict[str, Any]] = reading.read(database_of(db), getattr(queries, question), **filters)
+    rows: list[dict[str, Any]] = reading.read(
+        database_of(db), getattr(queries, question), **filters
+    )
     return rows
 
 

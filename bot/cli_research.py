@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -13,7 +13,8 @@ from bot.cli_options import Config, Db, Json
 from bot.core.errors import PlainError
 
 _LINES = ("market", "ended_by", "wall_s", "inputs_per_s", "gaps", "predictions", "untrained",
-          "orders", "fills", "realized_pnl", "fees", "funding", "equity", "digest", "db")  # fmt: skip
+          "orders", "fills", "realized_pnl", "fees", "funding", "equity", "digest",
+          "db")  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -23,33 +24,43 @@ def register(app: typer.Typer) -> None:
     app.command()(compare)
 
 
+Paths: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Archives, candle files, folders, one capture or one journal "
+                        "(default: the store's candles)."),
+]  # fmt: skip
+From: TypeAlias = Annotated[
+    str | None, typer.Option("--from", help="UTC: 2025-01-31 or 2025-01-31T12:00.")
+]
+To: TypeAlias = Annotated[str | None, typer.Option("--to", help="As --from; not included.")]
+Only: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--symbol", help="Only linear:BTCUSDT, ...; repeat for more.")
+]
+Strategy: TypeAlias = Annotated[
+    str | None, typer.Option(help="module.Class in place of the config's strategies.")
+]
+Param: TypeAlias = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of --strategy; repeat for more.")
+]
+Seed: TypeAlias = Annotated[int | None, typer.Option(min=0, help="Of the latency draws.")]
+CheckLookahead: TypeAlias = Annotated[
+    bool, typer.Option("--check-lookahead", help="Rerun with the future cut off; no ledger.")
+]
+
+
 def backtest(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Archives, candle files, folders, one capture or one journal "
-                            "(default: the store's candles)."),
-    ] = None,
-    symbol: Annotated[
-        list[str] | None, typer.Option(help="Only linear:BTCUSDT, ...; repeat for more.")
-    ] = None,
-    from_: Annotated[
-        str | None, typer.Option("--from", help="UTC: 2025-01-31 or 2025-01-31T12:00.")
-    ] = None,
-    to: Annotated[str | None, typer.Option("--to", help="As --from; not included.")] = None,
-    strategy: Annotated[
-        str | None, typer.Option(help="module.Class in place of the config's strategies.")
-    ] = None,
-    param: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of --strategy; repeat for more.")
-    ] = None,
+    paths: Paths = None,
+    symbol: Only = None,
+    from_: From = None,
+    to: To = None,
+    strategy: Strategy = None,
+    param: Param = None,
     predictions: Annotated[
         Literal["recorded", "chunked", "none"] | None,
         typer.Option(help="Default: recorded for a journal, else chunked."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the latency draws.")] = None,
-    check_lookahead: Annotated[
-        bool, typer.Option("--check-lookahead", help="Rerun with the future cut off; no ledger.")
-    ] = False,
+    seed: Seed = None,
+    check_lookahead: CheckLookahead = False,
     store: cli_data.StoreFolder = Path("data/store"),
     delay_ms: cli_data.DelayMs = 0.0,
     repair: cli_data.Repair = False,
@@ -66,13 +77,14 @@ def backtest(
     `bot backtest data/runs/20261124-101500-3f2a --check-lookahead`
     """
     from bot import backtest as backtesting
+    from bot import backtest_market as markets
     from bot import config as settings_file
     from bot.operate import log
 
     settings = settings_file.load(config, db=db)
     log.configure(settings.log.format, settings.log.level)
     chosen = settings_file.varied(settings, strategy=strategy, params=param or (), seed=seed)
-    options = backtesting.BacktestOptions(
+    options = markets.BacktestOptions(
         paths=tuple(paths or ()),
         store=store,
         symbols=tuple(symbol or ()),

@@ -142,9 +142,11 @@ def chunked(
     """
     made, caches = forecasters(settings, models, stream=ChunkedStream)
     cards = {model.card.name: model.card for model in models.values()}
-    return [
-        Reader(each, each.stream, cards[name], latency_ns[name]) for (name, _), each in made.items()
-    ], caches
+    readers = []
+    for (name, _), each in made.items():
+        assert isinstance(each.stream, ChunkedStream)
+        readers.append(Reader(each, each.stream, cards[name], latency_ns[name]))
+    return readers, caches
 
 
 def measured_latency_ns(settings: Settings, models: dict[str, Checkpoint]) -> dict[str, int]:

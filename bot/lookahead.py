@@ -10,7 +10,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from bot import build
-from bot.backtest import BacktestOptions, Market, market, predicted
+from bot.backtest import predicted
+from bot.backtest_market import BacktestOptions, Market, market
 from bot.config import Settings
 from bot.core.events import Event, Fact, Input
 from bot.ledger.digest import line_of
@@ -33,7 +34,12 @@ class _Timed(Memory):
 
 
 def check(
-    settings: Settings, options: BacktestOptions, *, is_chosen: bool, cuts: int = CUTS, seed: int = 1
+    settings: Settings,
+    options: BacktestOptions,
+    *,
+    is_chosen: bool,
+    cuts: int = CUTS,
+    seed: int = 1,
 ) -> dict[str, Any]:
     """Compare every fact before each of ``cuts`` random times with a run that ends there.
 
@@ -68,8 +74,10 @@ def _run(found: Market, end_ns: int | None) -> tuple[list[tuple[int, bytes]], tu
     first = last = 0
 
     def ending(inputs: Iterable[Input]) -> Iterable[Input]:
-        return inputs if end_ns is None else (
-            itertools.takewhile(lambda item: item.ts < end_ns, inputs)
+        return (
+            inputs
+            if end_ns is None
+            else (itertools.takewhile(lambda item: item.ts < end_ns, inputs))
         )
 
     inputs, _ = predicted(replace(found, make=lambda: ending(found.make())))

@@ -28,6 +28,7 @@ MAY = {
 }
 """Beside itself. Only queries of the ledger may be read by operate."""
 RIM = {"app", "cli", "cli_bench", "cli_data", "cli_inspect", "cli_options", "cli_record",
+       "cli_research", "lookahead",
        "show", "serve_venue"}  # fmt: skip
 """What a person starts; nothing below imports it."""
 NOT_IN_CORE = {"time", "random", "asyncio", "threading", "secrets", "socket", "datetime"}

@@ -67,6 +67,7 @@ DOWNLOADS = ("klines", "funding", "rules", "trades", "orderbook")
 
 def test_the_verbs_are_those_of_the_design():
     assert set(VERBS) == {"init", "paper", "replay", "venue", "scenarios", *LISTS,
+                          "backtest", "report", "compare",
                           "db upgrade", "bench feed", "bench replay", "record", "doctor",
                           *(f"download {kind}" for kind in DOWNLOADS)}  # fmt: skip
 

@@ -5,8 +5,8 @@ Importing it loads torch; a verb that needs no model does not import it.
 
 from bot.model.analyzer import ANALYZER, StreamingOrderBookAnalyzer, analyzer_config
 from bot.model.benchmark import benchmark_kv_cache
-from bot.model.chunked import ChunkedStream
 from bot.model.checkpoint import Card, Checkpoint, CheckpointError, load, save, seeded
+from bot.model.chunked import ChunkedStream
 from bot.model.execution import Execution, execution
 from bot.model.forecast import Forecaster, TokenStream, deviation
 from bot.model.predictor import PREDICTOR, RealTimePricePredictor, predictor_config

@@ -24,6 +24,7 @@ class Forecaster(Protocol):
 
     wants: ClassVar[tuple[type[Event], ...]]
     symbol: str
+    stream: TokenStream
 
     @property
     def tokens(self) -> int:

@@ -106,7 +106,7 @@ class Track(Struct):
         del position
         if facts:
             self._count(facts)
-        if type(event) is Tick and event.ts >= self.start_ts:
+        if type(event) is Tick and event.ts > self.start_ts:
             self._look(event.ts)
 
     def _count(self, facts: Sequence[Fact]) -> None:
@@ -118,8 +118,10 @@ class Track(Struct):
             elif type(fact) is Fill:
                 mid = self._mids.get(fact.order_id, 0)
                 if mid:
-                    worse = to_e12(fact.price) - mid if fact.side == "Buy" else (
-                        mid - to_e12(fact.price)
+                    worse = (
+                        to_e12(fact.price) - mid
+                        if fact.side == "Buy"
+                        else (mid - to_e12(fact.price))
                     )
                     self.slippage[fact.symbol] += value_of(worse, to_e12(fact.qty))
                 if not fact.leaves:
@@ -140,7 +142,8 @@ class Track(Struct):
         if is_due:
             self._due_ns = ts + self._every_ns
             if any(len(points) > _POINTS for points in self.prices.values()):
-                self._every_ns *= 2
+                points = max(self.prices.values(), key=len)
+                self._every_ns = 2 * (points[-1][0] - points[-2][0])
                 for points in self.prices.values():
                     del points[1::2]
 

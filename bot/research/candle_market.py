@@ -7,8 +7,6 @@ trades that lead it to exactly these fills:
   **next open**: a market order fills there, plus or minus half the spread.
 * A limit order fills only if the bar trades **strictly through** its price, whole, at its price.
   A print one unit (1e-12) short of the extreme passes every price beyond it and touches none at it.
-* Stops are triggered by a bar's extremes **before** its limit orders are filled, at the worse of
-  both, since a bar does not tell which came first.
 
 A bar from O to C, with exchange stamps: a book around the open, 1 ns behind O (every symbol's
 close at O has been seen by then); at the end the extremes; a book around the close; at C the

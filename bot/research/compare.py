@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection
@@ -39,7 +39,7 @@ def compare(connection: Connection, runs: Sequence[str]) -> Record:
 def lines(pair: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     """What a person wants to read of a pair."""
     for name, value in pair.items():
-        if name in ("first", "second"):
+        if name in ("first", "second", "first_orders_of_one"):
             continue
         if isinstance(value, dict):
             yield name, ", ".join(f"{key} {each}" for key, each in value.items()) or "none"
@@ -55,6 +55,7 @@ def _pair(connection: Connection, first: str, second: str) -> Record:
     matched, only = _matched(*orders)
     fills = _fills_by_order(connection, first), _fills_by_order(connection, second)
     causes, differing = _causes(matched, fills)
+    settings = _settings(rows[0]["config"], rows[1]["config"])
     if rows[0]["digest"] == rows[1]["digest"]:
         divergence = "none: the facts are the same"
     else:
@@ -65,12 +66,13 @@ def _pair(connection: Connection, first: str, second: str) -> Record:
         "second": second,
         "first_divergence": divergence,
         "same_orders": len(matched),
-        "orders_only_in_first": only[0],
-        "orders_only_in_second": only[1],
+        "orders_only_in_first": len(only[0]),
+        "orders_only_in_second": len(only[1]),
+        "first_orders_of_one": [each[:_SHOWN] for each in only],
         "fills_that_differ": differing,
-        "causes": causes | _upstream(only, predictions),
+        "causes": causes | _upstream(len(only[0]) + len(only[1]), settings, predictions),
         "predictions": predictions,
-        "settings_that_differ": _settings(rows[0]["config"], rows[1]["config"]),
+        "settings_that_differ": settings,
     }
 
 
@@ -89,23 +91,38 @@ def _divergence(connection: Connection, first: str, second: str) -> str:
 
 
 def _matched(
-    ours: Sequence[Record], theirs: Sequence[Record]
+    ours: list[Record], theirs: list[Record]
 ) -> tuple[list[tuple[Record, Record]], tuple[list[Record], list[Record]]]:
-    """Orders that say the same, in turn, and those that only one run has (the first of them)."""
+    """Orders that say the same, in turn, and those that only one run has."""
+    matched: list[tuple[Record, Record]] = []
+    for key in (_said_then, _said):  # the same order at the same time, else at another
+        ours, theirs = _pair_up(ours, theirs, key, matched)
+    matched.sort(key=lambda pair: int(pair[0]["order_id"]))
+    return matched, (ours, theirs)
+
+
+def _pair_up(
+    ours: Sequence[Record],
+    theirs: Sequence[Record],
+    key: Callable[[Record], tuple[Any, ...]],
+    matched: list[tuple[Record, Record]],
+) -> tuple[list[Record], list[Record]]:
+    """Add the pairs of one key to ``matched``; returns what is left of both."""
     left: dict[tuple[Any, ...], list[Record]] = {}
-    for order in theirs:
-        left.setdefault(_said(order), []).append(order)
-    for waiting in left.values():
-        waiting.reverse()
-    matched, alone = [], []
+    for order in reversed(theirs):
+        left.setdefault(key(order), []).append(order)
+    alone = []
     for order in ours:
-        twins = left.get(_said(order))
+        twins = left.get(key(order))
         if twins:
             matched.append((order, twins.pop()))
         else:
             alone.append(order)
-    others = sorted(itertools.chain(*left.values()), key=lambda each: int(each["order_id"]))
-    return matched, (alone[:_SHOWN], others[:_SHOWN])
+    return alone, sorted(itertools.chain(*left.values()), key=lambda each: int(each["order_id"]))
+
+
+def _said_then(order: Record) -> tuple[Any, ...]:
+    return order["ts"], *_said(order)
 
 
 def _said(order: Record) -> tuple[Any, ...]:
@@ -148,7 +165,7 @@ def _cause(one: Record, other: Record, mine: list[Record], theirs: list[Record])
     ``latency``: it was sent, or arrived, at another time; ``queue``: at the same time it had
     another quantity ahead, or another policy; ``data``: the market that filled it was another.
     """
-    if one["ts"] != other["ts"] or one["status"] != other["status"] and not (mine or theirs):
+    if one["ts"] != other["ts"]:
         return "latency"
     if mine and theirs:
         if mine[0]["cause"] == "take" and mine[0]["exchange_ts"] != theirs[0]["exchange_ts"]:
@@ -161,13 +178,15 @@ def _cause(one: Record, other: Record, mine: list[Record], theirs: list[Record])
     return "queue" if some[0]["cause"] == "queue" else "data"
 
 
-def _upstream(only: tuple[list[Record], list[Record]], predictions: Record) -> dict[str, int]:
-    """Orders that only one run sent: after other predictions, or else after another market."""
-    count = len(only[0]) + len(only[1])
+def _upstream(count: int, settings: Sequence[str], predictions: Record) -> dict[str, int]:
+    """Orders that only one run sent, by what differed before them."""
     if not count:
         return {}
-    differs = predictions["only_in_first"] or predictions["only_in_second"] or predictions["differ"]
-    return {"orders_after_other_predictions" if differs else "orders_after_other_data": count}
+    if any(name.partition(".")[0] in ("strategies", "risk", "account") for name in settings):
+        return {"settings": count}
+    names = ("only_in_first", "only_in_second", "differ")
+    is_prediction = any(predictions[name] for name in names)
+    return {"prediction" if is_prediction else "data": count}
 
 
 def _predictions(connection: Connection, first: str, second: str) -> Record:

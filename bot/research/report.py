@@ -21,8 +21,7 @@ _CURVE_POINTS = 1_500
 _TRADES_SHOWN = 1_500
 _NOTES = {
     "candles": "Candles only: decisions on the close; market orders fill at the next open plus or "
-    "minus half the spread; limit orders only where the bar trades strictly through; where stop "
-    "and target are both touched in a bar, the stop is first.",
+    "minus half the spread; limit orders only where the bar trades strictly through.",
 }
 
 
@@ -34,7 +33,7 @@ def gather(connection: Connection, run: str | None = None) -> Record:
     deposit = float(config["account"]["usdt"])
     begin = summary.get("start_ts", 0)  # what was before is history, with trading paused
     rows = queries.equity(connection, run=run_id)
-    curve = [(each["ts"], float(each["equity"])) for each in rows if each["ts"] >= begin]
+    curve = [(each["ts"], float(each["equity"])) for each in rows if each["ts"] > begin]
     days = metrics.daily(curve, deposit)
     returns = metrics.returns_of([value for _, value in days], deposit)
     prices = _prices(connection, run_id, summary)

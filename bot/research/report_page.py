@@ -1,4 +1,4 @@
-"""A run's report as one HTML file: no network, no script, light or dark as the reader's system is."""
+"""A run's report as one HTML file: no network, no script, light or dark as the system is."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font
 th,td{padding:6px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:500}
 tr:last-child td{border-bottom:0}.gain{color:var(--gain)}.loss{color:var(--loss)}
-.two{display:grid;grid-template-columns:1fr 1fr;gap:16px}.two section{margin:0}
-@media(max-width:760px){.two{grid-template-columns:1fr}main{padding:20px 12px 40px}}
+@media(max-width:760px){main{padding:20px 12px 40px}}
 pre{overflow-x:auto;font-size:12.5px;color:var(--soft);margin:0}.none{color:var(--soft);margin:0}
 summary{cursor:pointer;color:var(--soft)}
 """
@@ -53,8 +52,7 @@ def page(report: Mapping[str, Any]) -> str:
     title = f"{run['mode']} {run['id']}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="sub">{_span(report["span"])} · {escape(str(run["status"]))} · '
-        f"version {escape(str(run['code_version']))} · seed {run['seed']}</p>",
+        _subtitle(report),
         *(f'<p class="note">{escape(note)}</p>' for note in report["notes"]),
         _tiles(report["metrics"]),
         _section("Equity, USDT", charts.line(report["equity"], title="Equity", fill=True)),
@@ -62,14 +60,12 @@ def page(report: Mapping[str, Any]) -> str:
                                          height=160, fill=True, tone="loss")),
         _section("Return by month", _month_table(report["months"])),
         *_price_sections(report),
-        '<div class="two">',
         _section("Net profit by symbol", charts.bars(
             [(row["symbol"], float(row["net_pnl"])) for row in report["by_symbol"]],
             title="Net profit by symbol")),
         _section("Net profit of closed trades by hour, UTC", charts.bars(
             [(str(hour), float(value)) for hour, value in enumerate(report["by_hour"])],
             title="Net profit by hour")),
-        "</div>",
         _section("Performance", _pairs(_performance(report))),
         _section("Costs", _pairs(_costs(report["metrics"]))),
         _section("Fill policies", _policies(report["policies"])),
@@ -85,6 +81,12 @@ def page(report: Mapping[str, Any]) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<style>{_STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
     )
+
+
+def _subtitle(report: Mapping[str, Any]) -> str:
+    run = report["run"]
+    words = (run["status"], f"version {run['code_version']}", f"seed {run['seed']}")
+    return f'<p class="sub">{_span(report["span"])} · {escape(" · ".join(words))}</p>'
 
 
 # --- parts ------------------------------------------------------------------------------------
