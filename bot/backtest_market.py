@@ -250,7 +250,8 @@ def _rules(
         if all(symbol in known or len(first[symbol]) >= _LOOK_AHEAD_BARS for symbol in barred):
             break
     if not count:
-        raise BacktestError("the files hold no event: give files with rows")
+        names = ", ".join(sorted({str(source.path) for source in archive.sources}))
+        raise BacktestError(f"{names}: no event in it: give files with rows")
     guessed = tuple(symbol for symbol in barred if symbol not in known and first[symbol])
     if guessed:
         log.warning("rules guessed from the bars: `bot download rules` has them", symbols=guessed)
