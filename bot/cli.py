@@ -18,6 +18,7 @@ from bot import (
     cli_inspect,
     cli_models,
     cli_record,
+    cli_research,
     cli_train,
     show,
 )
@@ -36,6 +37,7 @@ cli_inspect.register(app)
 cli_data.register(app)
 cli_record.register(app)
 cli_evaluate.register(app)
+cli_research.register(app)
 app.add_typer(cli_inspect.database, name="db")
 app.add_typer(cli_bench.bench, name="bench")
 app.add_typer(cli_config.settings, name="config")

@@ -55,7 +55,7 @@ def run_lines(summary: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
             yield key, summary[key]
 
 
-def _database(db: str | None) -> str:
+def database_of(db: str | None) -> str:
     """The ledger asked for, the configured one, or the default."""
     if db is not None:
         return db
@@ -86,7 +86,9 @@ def _ask(question: str, db: str | None, **filters: Any) -> list[dict[str, Any]]:
     for name in ("since", "until"):
         if name in filters:
             filters[name] = moment(filters[name])
-    rows: list[dict[str, Any]] = reading.read(_database(db), getattr(queries, question), **filters)
+    rows: list[dict[str, Any]] = reading.read(
+        database_of(db), getattr(queries, question), **filters
+    )
     return rows
 
 
@@ -193,7 +195,7 @@ def explain(
     from bot import explain as story
     from bot.ledger import reading
 
-    told = reading.read(_database(db), story.explain, fill, run=run)
+    told = reading.read(database_of(db), story.explain, fill, run=run)
     if as_json:
         show.as_json(told)
     else:
@@ -205,7 +207,7 @@ def upgrade(db: Db = None) -> None:
     """Bring the database's schema up to date. Example: `bot db upgrade`"""
     from bot.ledger import schema
 
-    typer.echo(f"schema is at {schema.upgrade(_database(db))}")
+    typer.echo(f"schema is at {schema.upgrade(database_of(db))}")
 
 
 @database.command()
@@ -216,7 +218,7 @@ def check(run: Run = None, db: Db = None, as_json: Json = False) -> None:
     """
     from bot.ledger import checking
 
-    found = checking.check(_database(db), run)
+    found = checking.check(database_of(db), run)
     if as_json:
         show.as_json(found)
     else:
@@ -239,7 +241,7 @@ def export(
     """Write a run's tables and views, a file each. Example: `bot db export out --format parquet`"""
     from bot.ledger import export as exporting
 
-    files = exporting.export(_database(db), folder, format_, run)
+    files = exporting.export(database_of(db), folder, format_, run)
     if as_json:
         show.as_json(files)
     else:

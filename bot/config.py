@@ -6,7 +6,7 @@ An unknown key is an error. Every key is explained in the shipped ``config.yaml`
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -233,6 +233,12 @@ class Ledger(Section):
     away_s: float = Field(60.0, gt=0)
 
 
+class Backtest(Section):
+    candle_spread: Annotated[Rate, Field(ge=0)] = Decimal("0.0002")
+    prediction_latency_ms: LatencyMs | Literal["measured"] = 2.0
+    warmup_candles: int = Field(512, ge=0)
+
+
 class Journal(Section):
     folder: Path = Path("data/runs")
     chunk_entries: int = Field(500, ge=1)
@@ -272,6 +278,7 @@ class Settings(BaseSettings):
     mqtt: Mqtt = Mqtt()
     notify: Notify = Notify()
     schedule: Schedule = Schedule()
+    backtest: Backtest = Backtest()
     log: Log = Log()
     dashboard: Dashboard = Dashboard()
     metrics: Metrics = Metrics()
@@ -348,6 +355,29 @@ def load(path: Path | None = None, *, db: str | None = None) -> Settings:
         return settings
     db = with_password(settings.ledger.db, path)
     return settings.model_copy(update={"ledger": settings.ledger.model_copy(update={"db": db})})
+
+
+def varied(
+    settings: Settings, *, strategy: str | None, params: Iterable[str], seed: int | None
+) -> Settings:
+    """The settings with one strategy over every symbol in place of theirs, or another seed.
+
+    ``params`` are KEY=VALUE texts, each value in YAML. Raises ConfigError.
+    """
+    pairs = [text.partition("=") for text in params]
+    unread = [key for key, equals, _ in pairs if not (key and equals)]
+    if unread or (pairs and strategy is None):
+        raise ConfigError(f"--param {unread or pairs[0][0]}: write KEY=VALUE, beside --strategy")
+    changed: dict[str, Any] = {}
+    if seed is not None:
+        changed["exchange"] = settings.exchange.model_copy(update={"seed": seed})
+    if strategy is not None:
+        values = {key: yaml.safe_load(value) for key, _, value in pairs}
+        try:
+            changed["strategies"] = (StrategyUse(use=strategy, params=values),)
+        except ValidationError as error:
+            raise ConfigError(f"--strategy {strategy!r}: write module.Class") from error
+    return settings.model_copy(update=changed)
 
 
 def config_path() -> Path:

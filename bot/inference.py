@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable
+
+import torch
 
 from bot.config import ConfigError, Model, Settings
 from bot.core.events import Prediction
-from bot.kvcache import KVCacheManager, OutOfBlocks
+from bot.kvcache import CacheSpec, KVCacheManager, OutOfBlocks
 from bot.kvcache.native import NativeUnavailable
 from bot.model import (
     ANALYZER,
@@ -15,10 +19,12 @@ from bot.model import (
     PREDICTOR,
     Checkpoint,
     CheckpointError,
+    ChunkedStream,
     Execution,
     Forecaster,
     RealTimePricePredictor,
     StreamingOrderBookAnalyzer,
+    TokenStream,
     Worker,
     analyzer_config,
     at_interval,
@@ -28,8 +34,10 @@ from bot.model import (
     seeded,
 )
 from bot.operate import state
+from bot.research.predicted import Reader
 
 _MIB = 1 << 20
+_TIMED_STEPS = 200
 
 
 def checkpoints(settings: Settings) -> dict[str, Checkpoint]:
@@ -74,9 +82,12 @@ def _given(role: str, model: Model) -> Checkpoint | None:
 
 
 def forecasters(
-    settings: Settings, models: dict[str, Checkpoint]
+    settings: Settings,
+    models: dict[str, Checkpoint],
+    *,
+    stream: type[TokenStream] = TokenStream,
 ) -> tuple[dict[tuple[str, str], Forecaster], KVCacheManager]:
-    """A forecaster per (model's name, symbol), all over one cache budget.
+    """A forecaster per (model's name, symbol), all over one cache budget; each over a ``stream``.
 
     Raises ConfigError where the budget is too small, the cache's settings do not go together or
     `models.decode: native` cannot be had, CheckpointError for a model that reads something else.
@@ -84,7 +95,7 @@ def forecasters(
     cache = settings.models.cache
     caches = KVCacheManager(round(cache.budget_mb * _MIB), when_full=cache.when_full)
     try:
-        return _forecasters(settings, models, caches), caches
+        return _forecasters(settings, models, caches, stream), caches
     except OutOfBlocks as error:
         raise ConfigError(f"models.cache.budget_mb: {error}") from error
     except ValueError as error:
@@ -94,7 +105,10 @@ def forecasters(
 
 
 def _forecasters(
-    settings: Settings, models: dict[str, Checkpoint], caches: KVCacheManager
+    settings: Settings,
+    models: dict[str, Checkpoint],
+    caches: KVCacheManager,
+    stream: type[TokenStream],
 ) -> dict[tuple[str, str], Forecaster]:
     cache = settings.models.cache
     executions = {role: _execution(settings, model) for role, model in models.items()}
@@ -111,6 +125,7 @@ def _forecasters(
                 retention=cache.retention,
                 retain=cache.retain,
                 execution=executions[PREDICTOR],
+                stream=stream,
             )
         if ANALYZER in models:
             made[models[ANALYZER].card.name, symbol] = StreamingOrderBookAnalyzer(
@@ -124,26 +139,67 @@ def _forecasters(
                 retention=cache.retention,
                 retain=cache.retain,
                 execution=executions[ANALYZER],
+                stream=stream,
             )
     return made
 
 
+def chunked(
+    settings: Settings, models: dict[str, Checkpoint], latency_ns: dict[str, int]
+) -> tuple[list[Reader], KVCacheManager]:
+    """Readers that take a recorded stream in pieces; ``latency_ns`` by model's name.
+
+    Raises as ``forecasters`` does.
+    """
+    made, caches = forecasters(settings, models, stream=ChunkedStream)
+    cards = {model.card.name: model.card for model in models.values()}
+    readers = []
+    for (name, _), each in made.items():
+        assert isinstance(each.stream, ChunkedStream)
+        readers.append(Reader(each, each.stream, cards[name], latency_ns[name]))
+    return readers, caches
+
+
+def measured_latency_ns(settings: Settings, models: dict[str, Checkpoint]) -> dict[str, int]:
+    """The median time of one step at a full window, by model's name: this machine, now."""
+    found = {}
+    for checkpoint in models.values():
+        config = checkpoint.card.config
+        run = _execution(settings, checkpoint)
+        caches = KVCacheManager(round(settings.models.cache.budget_mb * _MIB))
+        cache = caches.anonymous(_spec(settings, checkpoint))
+        x = torch.zeros(config.window + _TIMED_STEPS, config.features)
+        with torch.inference_mode():
+            run.step(x[: config.window], cache)
+            spent = []
+            for row in torch.split(x[config.window :], 1):
+                began = time.perf_counter_ns()
+                run.step(row, cache)
+                spent.append(time.perf_counter_ns() - began)
+        found[checkpoint.card.name] = round(statistics.median(spent))
+    return found
+
+
 def _execution(settings: Settings, checkpoint: Checkpoint) -> Execution:
-    models, cache = settings.models, settings.models.cache
-    spec = checkpoint.card.config.cache_spec(
+    models = settings.models
+    return execution(
+        checkpoint.model,
+        _spec(settings, checkpoint),
+        decode=models.decode,
+        weight_dtype=models.weight_dtype,
+        threads=models.threads,
+    )
+
+
+def _spec(settings: Settings, checkpoint: Checkpoint) -> CacheSpec:
+    cache = settings.models.cache
+    return checkpoint.card.config.cache_spec(
         cache.kind,
         block_size=cache.block_size,
         kv_cache_dtype=cache.kv_cache_dtype,
         retention=cache.retention,
         retain=cache.retain,
         model=checkpoint.card.weights_sha256,
-    )
-    return execution(
-        checkpoint.model,
-        spec,
-        decode=models.decode,
-        weight_dtype=models.weight_dtype,
-        threads=models.threads,
     )
 
 

@@ -127,6 +127,31 @@ def counted(inputs: Iterable[Input]) -> Iterable[Input]:
 
 
 @contextmanager
+def backtesting(start_ns: int | None, end_ns: int | None) -> Iterator[Callable[[Any], None] | None]:
+    """Progress on stderr while it is a terminal: market time and inputs of a run."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[inputs]}"))
+    with Progress(
+        *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True
+    ) as progress:
+        total = None if start_ns is None or end_ns is None else end_ns - start_ns
+        task = progress.add_task("reading", total=total, inputs="")
+
+        def told(at: Any) -> None:
+            day = datetime.fromtimestamp(at.ts / 1e9, UTC)
+            progress.update(
+                task,
+                description=f"{day:%Y-%m-%d %H:%M}",
+                completed=None if start_ns is None else at.ts - start_ns,
+                inputs=f"{at.inputs:,} inputs",
+            )
+
+        yield told
+
+
+@contextmanager
 def progressing() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """Progress on stderr while it is a terminal: say what begins, then (done, total)."""
     if not sys.stderr.isatty():

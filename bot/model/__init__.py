@@ -14,8 +14,9 @@ from bot.model.checkpoint import (
     save,
     seeded,
 )
+from bot.model.chunked import ChunkedStream
 from bot.model.execution import Execution, execution
-from bot.model.forecast import Forecaster, deviation
+from bot.model.forecast import Forecaster, TokenStream, deviation
 from bot.model.predictor import PREDICTOR, RealTimePricePredictor, predictor_config
 from bot.model.tokens import BOOK_TOKENS, CANDLE_TOKENS
 from bot.model.trader import KVCacheTrader, trader_config
@@ -29,11 +30,13 @@ __all__ = [
     "Card",
     "Checkpoint",
     "CheckpointError",
+    "ChunkedStream",
     "Execution",
     "Forecaster",
     "KVCacheTrader",
     "RealTimePricePredictor",
     "StreamingOrderBookAnalyzer",
+    "TokenStream",
     "Worker",
     "WorkerCounters",
     "analyzer_config",

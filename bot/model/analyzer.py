@@ -44,11 +44,12 @@ class StreamingOrderBookAnalyzer:
         retention: str = "",
         retain: int = 0,
         execution: Execution | None = None,
+        stream: type[TokenStream] = TokenStream,
     ) -> None:
         require(checkpoint.card, tokens=BOOK_TOKENS, features=BOOK_FEATURES)
         self.symbol = symbol
         self._book = BookTokens(symbol, depth)
-        self._stream = TokenStream(
+        self.stream = stream(
             checkpoint,
             caches,
             symbol,
@@ -64,30 +65,34 @@ class StreamingOrderBookAnalyzer:
 
     @property
     def model(self) -> str:
-        return self._stream.model
+        return self.stream.model
 
     @property
     def drift(self) -> float | None:
-        return self._stream.drift
+        return self.stream.drift
 
     @property
     def nbytes(self) -> int:
         """Bytes that its cache holds now."""
-        return self._stream.nbytes
+        return self.stream.nbytes
 
     @property
     def tokens(self) -> int:
-        return self._stream.tokens
+        return self.stream.tokens
 
     @property
     def ready(self) -> bool:
         return self._ready
 
+    @property
+    def price(self) -> float:
+        return self._book.mid
+
     def take(self, event: Event, position: int) -> None:
         token = self._book.read(event)
         self._read = (position, event.ts)
         if token is not None:
-            self._stream.push(token)
+            self.stream.push(token)
             self._ready = True
         elif isinstance(event, FeedDown):
             self._ready = False
@@ -97,8 +102,8 @@ class StreamingOrderBookAnalyzer:
             return None
         self._ready = False
         position, ts = self._read
-        return self._stream.predict(position=position, ts=ts, price=self._book.mid)
+        return self.stream.predict(position=position, ts=ts, price=self.price)
 
     def lost(self) -> None:
         self._book.gap()
-        self._stream.hole()
+        self.stream.hole()

@@ -5,7 +5,7 @@ Pure and synchronous: no clock and no thread, so a replay can ask again at any p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import NormalDist
 from typing import ClassVar, Protocol
@@ -31,6 +31,7 @@ class Forecaster(Protocol):
 
     wants: ClassVar[tuple[type[Event], ...]]
     symbol: str
+    stream: TokenStream
 
     @property
     def model(self) -> str:
@@ -47,6 +48,10 @@ class Forecaster(Protocol):
     @property
     def ready(self) -> bool:
         """Whether ``predict`` would answer."""
+
+    @property
+    def price(self) -> float:
+        """What the newest token's predicted returns are relative to; 0.0 before the first."""
 
     def take(self, event: Event, position: int) -> None:
         """Read one event of a wanted type and this symbol; ``position`` is its journal position."""
@@ -253,27 +258,36 @@ def deviation(first: Prediction, second: Prediction, config: TransformerConfig) 
 def horizons_of(
     model: CausalTransformer, heads: Tensor, volatility: float = 1.0
 ) -> tuple[Horizon, ...]:
-    """Raw heads [outputs] in log returns and probabilities.
+    """Raw heads [outputs] in log returns and probabilities; see ``all_horizons_of``."""
+    return all_horizons_of(model, heads.unsqueeze(0), [volatility])[0]
 
-    ``volatility`` is the one known with the token, for a model whose returns are scaled by it.
+
+def all_horizons_of(
+    model: CausalTransformer, heads: Tensor, volatility: Sequence[float]
+) -> list[tuple[Horizon, ...]]:
+    """Raw heads [T, outputs] in log returns and probabilities, for each of T tokens.
+
+    ``volatility`` [T] is the one known with each token, for a model whose returns are scaled by it.
     ``confidence`` is how far ``up_probability`` is from even odds, doubled.
     """
     config = model.config
-    unit = volatility if config.volatility_scaled else 1.0
-    scales = [unit * scale for scale in config.return_scale]
     outputs = model.outputs(heads.double())
-    means = outputs.mean.tolist()
+    scales = torch.tensor(config.return_scale, dtype=torch.float64).expand(len(heads), -1)
+    if config.volatility_scaled:
+        scales = scales * torch.tensor(volatility, dtype=torch.float64).unsqueeze(-1)
+    means = (outputs.mean * scales).tolist()
     chances = torch.sigmoid(outputs.up_logit).tolist()
-    quantiles = outputs.quantiles.tolist()
-    return tuple(
-        Horizon(
-            horizon_ns=horizon_ns,
-            expected_return=mean * scale,
-            up_probability=chance,
-            confidence=abs(2 * chance - 1),
-            quantiles=tuple(value * scale for value in values),
+    quantiles = (outputs.quantiles * scales.unsqueeze(-1)).tolist()
+    return [
+        tuple(
+            Horizon(
+                horizon_ns=horizon_ns,
+                expected_return=mean,
+                up_probability=chance,
+                confidence=abs(2 * chance - 1),
+                quantiles=tuple(values),
+            )
+            for horizon_ns, mean, chance, values in zip(config.horizons_ns, *token, strict=True)
         )
-        for horizon_ns, scale, mean, chance, values in zip(
-            config.horizons_ns, scales, means, chances, quantiles, strict=True
-        )
-    )
+        for token in zip(means, chances, quantiles, strict=True)
+    ]

@@ -84,12 +84,13 @@ class RealTimePricePredictor:
         retention: str = "",
         retain: int = 0,
         execution: Execution | None = None,
+        stream: type[TokenStream] = TokenStream,
     ) -> None:
         require(checkpoint.card, tokens=CANDLE_TOKENS, features=CANDLE_FEATURES)
         self.symbol = symbol
         self._candles = CandleTokens(symbol, checkpoint.card.interval)
         self._bar_ns = interval_ns(checkpoint.card.interval)
-        self._stream = TokenStream(
+        self.stream = stream(
             checkpoint,
             caches,
             symbol,
@@ -108,24 +109,28 @@ class RealTimePricePredictor:
 
     @property
     def model(self) -> str:
-        return self._stream.model
+        return self.stream.model
 
     @property
     def drift(self) -> float | None:
-        return self._stream.drift
+        return self.stream.drift
 
     @property
     def nbytes(self) -> int:
         """Bytes that its cache holds now."""
-        return self._stream.nbytes
+        return self.stream.nbytes
 
     @property
     def tokens(self) -> int:
-        return self._stream.tokens
+        return self.stream.tokens
 
     @property
     def ready(self) -> bool:
         return self._ready
+
+    @property
+    def price(self) -> float:
+        return self._candles.close
 
     def take(self, event: Event, position: int) -> None:
         token = self._candles.read(event)
@@ -133,7 +138,7 @@ class RealTimePricePredictor:
         if token is not None:
             assert isinstance(event, Candle)
             self._candle = event
-            self._stream.push(token, self._candles.volatility)
+            self.stream.push(token, self._candles.volatility)
             self._ready = event.ts - event.exchange_ts <= self._bar_ns
 
     def predict(self) -> Prediction | None:
@@ -141,7 +146,7 @@ class RealTimePricePredictor:
             return None
         self._ready = False
         position, ts = self._read
-        said = self._stream.predict(position=position, ts=ts, price=self._candles.close)
+        said = self.stream.predict(position=position, ts=ts, price=self._candles.close)
         assert self._candle is not None
         self._last = (self._candle, said.horizons)
         return said
@@ -191,7 +196,7 @@ class RealTimePricePredictor:
         reader, (candle, horizons) = copy.copy(self._candles), self._last
         width = normal_width(config.quantiles)
         found: list[Step] = []
-        with self._stream.forked() as answer:
+        with self.stream.forked() as answer:
             for step in range(steps):
                 if step:
                     token = reader.read(candle)
@@ -203,7 +208,7 @@ class RealTimePricePredictor:
         return found
 
     def lost(self) -> None:
-        self._stream.hole()
+        self.stream.hole()
 
 
 def next_bar(last: Candle, told: Horizon, width: float) -> Candle:

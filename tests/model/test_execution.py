@@ -109,6 +109,6 @@ def test_the_settings_decide() -> None:
         settings = parse({"models": {"decode": decode, "weight_dtype": "int8"}}, "test")
         made, _ = inference.forecasters(settings, inference.checkpoints(settings))
         for forecaster in made.values():
-            assert isinstance(forecaster._stream._execution, kind)  # type: ignore[attr-defined]
+            assert isinstance(forecaster.stream._execution, kind)  # type: ignore[attr-defined]
             if decode == "auto" and native.available():
-                assert isinstance(forecaster._stream._execution, NativeDecoder)  # type: ignore[attr-defined]
+                assert isinstance(forecaster.stream._execution, NativeDecoder)  # type: ignore[attr-defined]

@@ -206,7 +206,7 @@ def test_a_forecaster_over_any_kind_survives_an_eviction_exactly(
     lived = run(forecasters[0], CANDLES)
     first, rest = CANDLES[:evict_after], CANDLES[evict_after:]
     again = run(forecasters[1], first)
-    forecasters[1]._stream._cache.surrender()
+    forecasters[1].stream._cache.surrender()
     again |= {p + len(first): q for p, q in run(forecasters[1], rest).items()}
     for position, prediction in lived.items():
         assert deviation(prediction, again[position], config) < TOLERANCE
@@ -221,7 +221,7 @@ def test_a_selective_forecaster_says_when_it_had_to_be_rebuilt() -> None:
     )
     before = run(forecaster, CANDLES[:30])
     assert not any(prediction.rebuilt for prediction in before.values())
-    forecaster._stream._cache.surrender()
+    forecaster.stream._cache.surrender()
     after = run(forecaster, CANDLES[30:])
     flags = [after[position].rebuilt for position in sorted(after)]
     assert flags == [True] * config.reach + [False] * (len(flags) - config.reach)

@@ -1,0 +1,199 @@
+"""`bot backtest`: a recorded market, its predictions and a ledger make up a run."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import structlog
+from msgspec import Struct
+
+from bot import __version__, build
+from bot.backtest_market import BacktestOptions, Market, market
+from bot.begin import record_of
+from bot.config import Settings
+from bot.core.errors import PlainError
+from bot.core.events import Input, Prediction
+from bot.ledger.runs import finish_run, start_run
+from bot.ledger.schema import open_ledger
+from bot.ledger.writer import LedgerWriter
+from bot.research.backtest import Progress, Stop, Track, step_through
+from bot.run import Run, money
+
+log = structlog.get_logger()
+
+
+def backtest(
+    settings: Settings,
+    options: BacktestOptions,
+    *,
+    is_chosen: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """Run it into the ledger; returns the summary. Raises PlainErrors."""
+    found = market(settings, options, is_chosen=is_chosen)
+    return asyncio.run(_backtest(found, options, progress))
+
+
+async def _backtest(
+    found: Market, options: BacktestOptions, progress: Callable[[Progress], None] | None
+) -> dict[str, Any]:
+    settings = found.settings
+    engine = build.engine(settings)
+    ledger = await open_ledger(settings.ledger.db)
+    try:
+        run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        inputs, models = predicted(found)
+        writer = LedgerWriter(ledger, run_id)
+        run = Run(engine, writer, warn=log.warning)
+        track = Track(engine, options.start_ns or 0)
+        run.watchers.append(track)
+        await start_run(
+            ledger, run_id, mode="backtest", instance=settings.instance, started_ts=time.time_ns(),
+            config=record_of(settings), code_version=__version__, seed=settings.exchange.seed,
+            models=models.hashes,
+        )  # fmt: skip
+        stop, started = Stop(), time.perf_counter()
+        status: Literal["finished", "failed"] = "failed"
+        ended_by = "error"
+        try:
+            with _interruptible(stop):
+                await step_through(inputs, run, writer, stop=stop, progress=progress)
+            status, ended_by = "finished", stop.reason or "end of the input"
+        except PlainError as error:
+            ended_by = f"error: {error}"
+            raise
+        finally:
+            wall_s = time.perf_counter() - started
+            summary = _summary(found, options, run, track, writer, wall_s) | {
+                "ended_by": ended_by, "clean": status == "finished", **models.summary()
+            }  # fmt: skip
+            await finish_run(
+                ledger, run_id, ended_ts=time.time_ns(), status=status, summary=summary
+            )
+        return summary
+    finally:
+        await ledger.dispose()
+
+
+@contextmanager
+def _interruptible(stop: Stop) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends the run after the input in hand, a second one at once."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def on_signal(name: str) -> None:
+        stop.reason = f"user: {name}"
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal, number.name)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _summary(
+    found: Market,
+    options: BacktestOptions,
+    run: Run,
+    track: Track,
+    writer: LedgerWriter,
+    wall_s: float,
+) -> dict[str, Any]:
+    counts = run.counts
+    return {
+        "run": writer.run_id,
+        "input": [str(path) for path in options.paths] or [str(options.store)],
+        "market": found.kind,
+        "of_run": found.run_id,
+        "predictions_from": found.predictions,
+        "rules_guessed": list(found.guessed),
+        "wall_s": round(wall_s, 3),
+        "inputs": run.position,
+        "frames": run.frames,
+        "skipped": run.skipped,
+        "events": run.events,
+        "inputs_per_s": round(run.position / wall_s) if wall_s else 0,
+        "gaps": counts["gaps"],
+        "predictions": counts["predictions"],
+        "untrained": sorted(run.untrained),
+        "orders": counts["orders"],
+        "fills": counts["fills"],
+        **money(run),
+        "facts": counts["facts"],
+        "digest": writer.hexdigest(),
+        **track.summary(float(found.settings.account.usdt)),
+    }
+
+
+# --- predictions ------------------------------------------------------------------------------
+
+
+class Models(Struct):
+    """The models of a run: hashes by name, modelled latencies, and the cache's counters."""
+
+    hashes: dict[str, str] = {}
+    latency_ns: dict[str, int] = {}
+    caches: list[Any] = []
+    spec: dict[str, Any] = {}
+
+    def summary(self) -> dict[str, Any]:
+        if not self.caches:
+            return {"prediction_latency_ns": self.latency_ns}
+        metrics = self.caches[-1].metrics()
+        return {
+            "prediction_latency_ns": self.latency_ns,
+            "cache": {name: getattr(metrics, name) for name in metrics.__struct_fields__}
+            | self.spec,
+        }
+
+
+def predicted(found: Market) -> tuple[Iterable[Input], Models]:
+    """The market's inputs with their predictions; torch is loaded only where some are made.
+
+    Raises ConfigError and CheckpointError.
+    """
+    settings, inputs = found.settings, found.make()
+    models = settings.models
+    if found.predictions == "none":
+        inputs = (item for item in inputs if type(item) is not Prediction)
+    wanted = models.predictor.enabled or models.analyzer.enabled
+    if found.predictions != "chunked" or not wanted:
+        return inputs, Models()
+    from bot import inference  # noqa: PLC0415 - loads torch
+    from bot.research.predicted import PredictedFeed  # noqa: PLC0415 - as above
+
+    checkpoints = inference.checkpoints(settings)
+    for name, model in checkpoints.items():
+        if not model.card.trained:
+            log.warning("UNTRAINED model: its predictions mean nothing", model=name)
+    names = [model.card.name for model in checkpoints.values()]
+    wanted_ms = settings.backtest.prediction_latency_ms
+    latency_ns = (
+        inference.measured_latency_ns(settings, checkpoints)
+        if wanted_ms == "measured"
+        else dict.fromkeys(names, round(wanted_ms * 1e6))
+    )
+    cache = settings.models.cache
+    made = Models(
+        {model.card.name: model.card.weights_sha256 for model in checkpoints.values()},
+        latency_ns,
+        spec={"kind": cache.kind, "kv_cache_dtype": cache.kv_cache_dtype},
+    )
+
+    def begin() -> list[Any]:
+        readers, caches = inference.chunked(settings, checkpoints, latency_ns)
+        made.caches.append(caches)
+        return readers
+
+    return PredictedFeed(inputs, begin, is_recorded=found.kind == "journal"), made

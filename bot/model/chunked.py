@@ -1,0 +1,61 @@
+"""A recorded stream's predictions in pieces: many tokens in one step of the same cache.
+
+A step of many tokens gives each what it would have been given alone (see ``WindowCache``), so
+these are the streaming predictions at a fraction of their time. Nothing here knows when a
+prediction is ready; ``research/predicted.py`` does.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from bot.core.events import Horizon
+from bot.kvcache import OutOfBlocks
+from bot.model.forecast import TokenStream, all_horizons_of
+from bot.model.tokens import Token
+
+
+class ChunkedStream(TokenStream):
+    """A ``TokenStream`` that answers for all tokens that wait, not for the newest alone."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type] # as TokenStream's
+        self._rows: list[tuple[Token, float]] = []
+
+    @property
+    def waiting(self) -> int:
+        """Tokens that wait."""
+        return len(self._rows)
+
+    def push(self, token: Token, volatility: float = 1.0) -> None:
+        self._rows.append((token, volatility))
+        self.tokens += 1
+
+    def collect(self) -> list[tuple[Token, float]]:
+        """Hand over the tokens that wait, each with the volatility known with it."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def advance(self, tokens: list[tuple[Token, float]]) -> list[tuple[Horizon, ...]]:
+        """Append ``tokens`` to the sequence; the horizons of each, in order.
+
+        May run beside ``push`` in another thread. Raises OutOfBlocks where the cache's budget does
+        not hold every sequence at once, and FloatingPointError when the model answers with no
+        number.
+        """
+        if not tokens:
+            return []
+        if self._cache.evicted:
+            raise OutOfBlocks("the budget does not hold every sequence of the run at once")
+        rows = torch.stack([torch.from_numpy(token) for token, _ in tokens])
+        # a selective cache chooses what it keeps between steps, so it takes tokens as a stream does
+        size = 1 if self._cache.spec.retention else len(rows)
+        with torch.inference_mode():
+            parts = [self._execution.step(part, self._cache) for part in torch.split(rows, size)]
+            heads = torch.cat(parts)
+        if not torch.isfinite(heads).all():
+            name = self._checkpoint.card.name
+            raise FloatingPointError(f"model {name!r} answers with no number for {self.symbol}")
+        return all_horizons_of(self._checkpoint.model, heads, [each for _, each in tokens])

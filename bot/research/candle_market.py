@@ -1,0 +1,170 @@
+"""Bars as the few exact events from which the paper exchange gives a bar's fills.
+
+There is one exchange and it knows nothing of bars. What a bar promises is made into books and
+trades that lead it to exactly these fills:
+
+* A decision is made on a close. Its order needs some time, however little, and so meets the
+  **next open**: a market order fills there, plus or minus half the spread.
+* A limit order fills only if the bar trades **strictly through** its price, whole, at its price.
+  A print one unit (1e-12) short of the extreme passes every price beyond it and touches none at it.
+
+A bar from O to C, with exchange stamps: a book around the open, 1 ns behind O (every symbol's
+close at O has been seen by then); at the end the extremes; a book around the close; at C the
+candle itself. Sizes are without limit: a bar says nothing of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from heapq import heappop, heappush
+
+from bot.core.events import (
+    E12,
+    BookUpdate,
+    Candle,
+    Event,
+    FeedDown,
+    FeedUp,
+    Instrument,
+    Side,
+    Trade,
+)
+from bot.core.instrument import UNIT, to_e12
+
+UNLIMITED: E12 = 10**12 * UNIT
+_MS = 1_000_000
+_DEPTH = 0
+"""All levels are shown: there is one."""
+_LOW, _HIGH, _CLOSE = 3 * _MS, 2 * _MS, 1 * _MS
+"""How long before the bar's end each is told."""
+_MIN_NOTIONAL = Decimal(5)
+_MAX_LEVERAGE = Decimal(100)
+_QUOTES = ("USDT", "USDC", "USD", "EUR", "BTC", "ETH")
+
+
+class CandleMarket:
+    """The events of ``source`` with the bars of some markets expanded.
+
+    ``spread`` is a fraction of the price, in E12; half of it lies on each side, at least one unit.
+    ``source`` is in the order of exchange time; so is what comes out. A bar that does not come is
+    a ``FeedDown`` at the end of the last, until one opens again.
+    """
+
+    def __init__(
+        self, source: Iterable[Event], markets: dict[str, tuple[str, int]], *, spread: E12
+    ) -> None:
+        """``markets``: symbol to the interval's name and its length in ns."""
+        self._source = source
+        self._bars = {
+            symbol: _Bars(symbol, interval, length_ns, spread)
+            for symbol, (interval, length_ns) in markets.items()
+        }
+        self._longest_ns = max((length_ns for _, length_ns in markets.values()), default=0)
+
+    def __iter__(self) -> Iterator[Event]:
+        waiting: list[tuple[int, int, Event]] = []
+        number = 0
+        last_ns = 0
+        for event in self._source:
+            stamp = event.exchange_ts
+            made = [*self._missed(stamp)] if stamp > last_ns else []
+            last_ns = stamp
+            made += self._expanded(event)
+            for each in made:
+                number += 1
+                heappush(waiting, (each.exchange_ts, number, each))
+            # a later bar may begin as early as this, and no earlier
+            while waiting and waiting[0][0] <= stamp - self._longest_ns:
+                yield heappop(waiting)[2]
+        while waiting:
+            yield heappop(waiting)[2]
+
+    def _missed(self, stamp: int) -> Iterator[Event]:
+        """Time has come to ``stamp``: which bars should have ended before, and have not?"""
+        for bars in self._bars.values():
+            yield from bars.missed(stamp)
+
+    def _expanded(self, event: Event) -> Iterator[Event]:
+        bars = self._bars.get(event.symbol) if isinstance(event, Candle) else None
+        if bars is None or event.interval != bars.interval:  # type: ignore[union-attr]
+            yield event
+        else:
+            yield from bars.expand(event)  # type: ignore[arg-type]
+
+
+class _Bars:
+    """One symbol's bars as events."""
+
+    def __init__(self, symbol: str, interval: str, length_ns: int, spread: E12) -> None:
+        self.interval = interval
+        self._symbol = symbol
+        self._length_ns = length_ns
+        self._spread = spread
+        self._seq = 0
+        self._end_ns = 0
+        self._delay_ns = 0
+        self._is_live = False
+
+    def missed(self, stamp: int) -> Iterator[Event]:
+        if self._is_live and stamp > self._end_ns + self._length_ns:
+            self._is_live = False
+            lost = self._end_ns + 2
+            yield FeedDown(lost + self._delay_ns, self._symbol, "a bar is missing", lost)
+
+    def expand(self, bar: Candle) -> Iterator[Event]:
+        delay_ns = self._delay_ns = bar.ts - bar.exchange_ts
+        opened, closed = bar.open_ts + 1, bar.exchange_ts
+        if not self._is_live:
+            self._is_live = True
+            yield FeedUp(opened + delay_ns, self._symbol, opened)
+        self._end_ns = closed
+        yield self._book(opened, delay_ns, to_e12(bar.open))
+        low, high = to_e12(bar.low), to_e12(bar.high)
+        if low < high:
+            yield self._print(closed - _LOW, delay_ns, "Sell", low + 1)
+            yield self._print(closed - _HIGH, delay_ns, "Buy", high - 1)
+        yield self._book(closed - _CLOSE, delay_ns, to_e12(bar.close))
+        yield bar
+
+    def _book(self, stamp: int, delay_ns: int, price: E12) -> BookUpdate:
+        half = max(1, price * self._spread // (2 * UNIT))
+        self._seq += 1
+        bids, asks = [(price - half, UNLIMITED)], [(price + half, UNLIMITED)]
+        return BookUpdate(
+            stamp + delay_ns, stamp, self._symbol, _DEPTH, self._seq, self._seq, True, bids, asks
+        )
+
+    def _print(self, stamp: int, delay_ns: int, side: Side, price: E12) -> Trade:
+        self._seq += 1
+        return Trade(stamp + delay_ns, stamp, self._symbol, self._seq, side, price, UNLIMITED)
+
+
+def guessed_rules(bars: Sequence[Candle]) -> Instrument:
+    """Rules for a symbol whose own are not there: the grid on which its bars are written.
+
+    The tick and the lot are the last decimal place that any price or volume of ``bars`` uses.
+    """
+    first = bars[0]
+    prices = [price for bar in bars for price in (bar.open, bar.high, bar.low, bar.close)]
+    category, _, name = first.symbol.partition(":")
+    quote = next((quote for quote in _QUOTES if name.endswith(quote)), "USDT")
+    step = _place(bar.volume for bar in bars)
+    return Instrument(
+        ts=0,
+        exchange_ts=0,
+        symbol=first.symbol,
+        base=name.removesuffix(quote),
+        quote=quote,
+        tick_size=_place(prices),
+        qty_step=step,
+        min_qty=step,
+        min_notional=_MIN_NOTIONAL,
+        max_leverage=_MAX_LEVERAGE if category == "linear" else Decimal(1),
+    )
+
+
+def _place(numbers: Iterable[Decimal]) -> Decimal:
+    """The last decimal place in use, at most 12: 0.001 for 3.25 and 1.125."""
+    places = (-int(number.normalize().as_tuple().exponent) for number in numbers)
+    return Decimal(1).scaleb(-min(12, max(0, *places, 0)))
