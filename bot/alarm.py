@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bot.config import Watch
+from bot.config_trade import Watch
 from bot.core.events import CommandName, Event, Fact
 from bot.scoring import Figures, Scoring
 

@@ -11,7 +11,8 @@ import structlog
 from msgspec import Struct
 
 from bot import build
-from bot.config import Settings, StrategyUse
+from bot.config import Settings
+from bot.config_trade import StrategyUse
 from bot.core.errors import PlainError
 from bot.core.events import Candle, Event, Input, Instrument, Trade
 from bot.core.instrument import to_e12

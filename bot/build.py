@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
-from bot.config import Risk as RiskSettings
-from bot.config import Settings, StrategyLimits, StrategyUse
+from bot.config import Settings
+from bot.config_trade import Risk as RiskSettings
+from bot.config_trade import StrategyLimits, StrategyUse
 from bot.core.engine import Engine
 from bot.core.errors import PlainError
 from bot.core.events import Event, Fees

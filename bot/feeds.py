@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from bot.config import Feed
+from bot.config_trade import Feed
 from bot.inbox import Inbox
 from bot.venue.address import public_url
 from bot.venue.stream import MarketStream, connect_limit

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import torch
 
-from bot.config import ConfigError, Model, Settings
+from bot.config import ConfigError, Settings
+from bot.config_trade import Model
 from bot.core.events import Prediction
 from bot.kvcache import CacheSpec, KVCacheManager, OutOfBlocks
 from bot.kvcache.native import NativeUnavailable

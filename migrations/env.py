@@ -8,8 +8,8 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection
 
+from bot.ledger.columns import metadata
 from bot.ledger.connect import with_connection
-from bot.ledger.tables import metadata
 
 
 def migrate(connection: Connection) -> None:

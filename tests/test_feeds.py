@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bot import feeds
-from bot.config import Feed
+from bot.config_trade import Feed
 from bot.inbox import Inbox
 
 

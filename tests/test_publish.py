@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from bot.core.account import Account, Position
 from bot.core.events import Fill, Prediction
 from bot.core.market import Market
+from bot.ledger import tables
 from bot.ledger.writer import Entry
 from bot.operate.messages import (
     OrderMessage,
@@ -93,7 +94,7 @@ def test_money_goes_on_from_what_the_run_had():
         qty=10**12, cost=100 * 10**8, realized=7 * 10**8, fees=2 * 10**8, funding=10**8
     )
     published = Published(account=account)
-    published.publisher(Entry(1, 0, None, (), ("r1", T, 1, "1007.5", "1000")))
+    published.publisher(Entry(1, 0, None, (), ((tables.equity, ("r1", T, 1, "1007.5", "1000")),)))
     (worth,) = published.of("pnl", PnlMessage)
     sums = (worth.equity, worth.realized_pnl, worth.fees, worth.funding)
     assert [str(each) for each in sums] == ["1007.5", "7", "2", "1"]

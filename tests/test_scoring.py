@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bot.alarm import INPUTS, SCORES, Alarm, drift_reasons, score_reasons
-from bot.config import Watch
+from bot.config_trade import Watch
 from bot.core.events import BookUpdate, Candle, Event, FeedDown, Horizon, Prediction
 from bot.scoring import Figures, Scored, Scoring, State, rank_correlation
 

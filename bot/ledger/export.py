@@ -13,13 +13,14 @@ from typing import Any, Final, Literal, TypeAlias
 from sqlalchemy import Connection, Result, text
 
 from bot.core.errors import PlainError
-from bot.ledger import queries, tables
+from bot.ledger import queries
+from bot.ledger.columns import metadata
 from bot.ledger.reading import read
 from bot.ledger.views import VIEWS
 
 Format: TypeAlias = Literal["csv", "parquet"]
 _BATCH: Final = 10_000
-_TABLES: Final = tuple(name for name in tables.metadata.tables if name not in ("runs", "snapshots"))
+_TABLES: Final = tuple(name for name in metadata.tables if name not in ("runs", "snapshots"))
 
 
 class ExportError(PlainError):

@@ -15,6 +15,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from bot.ledger.columns import metadata
 from bot.ledger.connect import engine_for, with_connection
 from bot.ledger.database import (
     REVISIONS,
@@ -26,7 +27,6 @@ from bot.ledger.database import (
     revision_of,
     shown,
 )
-from bot.ledger.tables import metadata
 from bot.ledger.views import create_views, drop_views
 
 

@@ -9,220 +9,140 @@ count from 0.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Dialect,
-    Double,
-    ForeignKey,
-    Index,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    TypeDecorator,
+from sqlalchemy import Column, Double, Index, LargeBinary, Table
+
+from bot.ledger.columns import (
+    event_table,
+    fact_table,
+    flag,
+    metadata,
+    money,
+    number,
+    run_key,
+    text,
 )
-
-from bot.ledger.digest import plain
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-class Money(TypeDecorator[Decimal]):
-    """An exact decimal as plain text. SQLite's NUMERIC would make it a float without a word."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """Raises TypeError for what is not an exact number."""
-        del dialect
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, Decimal | int):
-            raise TypeError(f"money must be a Decimal, not {type(value).__name__} {value!r}")
-        return plain(Decimal(value))
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
-        del dialect
-        return None if value is None else Decimal(value)
-
-
-def _run_key() -> Column[str]:
-    return Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
-
-
-def _number(name: str, *, primary_key: bool = False, nullable: bool = False) -> Column[int]:
-    return Column(name, BigInteger, primary_key=primary_key, nullable=nullable, autoincrement=False)
-
-
-def _text(name: str, *, primary_key: bool = False, nullable: bool = False) -> Column[str]:
-    return Column(name, Text, primary_key=primary_key, nullable=nullable)
-
-
-def _money(name: str, *, nullable: bool = False) -> Column[Decimal]:
-    return Column(name, Money, nullable=nullable)
-
-
-def _flag(name: str) -> Column[bool]:
-    return Column(name, Boolean, nullable=False)
-
-
-def _fact_table(name: str, *columns: Column[Any], by_order: bool = False) -> Table:
-    table = Table(
-        name,
-        metadata,
-        _run_key(),
-        _number("n", primary_key=True),
-        _number("position"),
-        *columns,
-        sqlite_with_rowid=False,  # the key is the table: a fifth less to write and to store
-    )
-    if by_order:
-        Index(None, table.c.run_id, table.c.order_id)
-    return table
-
-
-def _event_table(name: str, *columns: Column[Any]) -> Table:
-    return Table(
-        name,
-        metadata,
-        _run_key(),
-        _number("position", primary_key=True),
-        *columns,
-        sqlite_with_rowid=False,
-    )
-
 
 runs: Final = Table(
     "runs",
     metadata,
-    _text("id", primary_key=True),
-    _text("mode"),
-    _text("instance"),
-    _text("status"),  # running, finished, failed
-    _number("started_ts"),
-    _number("ended_ts", nullable=True),
-    _text("config"),  # JSON
-    _text("code_version"),
-    _number("seed", nullable=True),
-    _text("models"),  # JSON: model name to hash
-    _text("journal", nullable=True),
-    _text("digest"),
-    _number("facts"),
-    _text("summary"),  # JSON
+    text("id", primary_key=True),
+    text("mode"),
+    text("instance"),
+    text("status"),  # running, finished, failed
+    number("started_ts"),
+    number("ended_ts", nullable=True),
+    text("config"),  # JSON
+    text("code_version"),
+    number("seed", nullable=True),
+    text("models"),  # JSON: model name to hash
+    text("journal", nullable=True),
+    text("digest"),
+    number("facts"),
+    text("summary"),  # JSON
 )
 
 # --- Facts: decisions, then outcomes --------------------------------------------------------
 
-signals: Final = _fact_table(
+signals: Final = fact_table(
     "signals",
-    _number("ts"),
-    _text("strategy"),
-    _text("symbol"),
+    number("ts"),
+    text("strategy"),
+    text("symbol"),
     Column("target", Double, nullable=False),
-    _text("reason"),
+    text("reason"),
 )
 
-orders: Final = _fact_table(
+orders: Final = fact_table(
     "orders",
-    _number("ts"),
-    _number("order_id"),
-    _text("strategy"),
-    _text("symbol"),
-    _text("side"),
-    _text("order_type"),
-    _text("tif"),
-    _money("qty"),
-    _money("price", nullable=True),
-    _flag("reduce_only"),
-    _text("tag"),
-    _money("trigger_price", nullable=True),  # of a conditional order, as the three after it
-    _text("trigger_by", nullable=True),
-    _text("trigger_direction", nullable=True),
-    _text("stop_type", nullable=True),
-    _money("take_profit", nullable=True),
-    _text("take_profit_by", nullable=True),
-    _money("stop_loss", nullable=True),
-    _text("stop_loss_by", nullable=True),
+    number("ts"),
+    number("order_id"),
+    text("strategy"),
+    text("symbol"),
+    text("side"),
+    text("order_type"),
+    text("tif"),
+    money("qty"),
+    money("price", nullable=True),
+    flag("reduce_only"),
+    text("tag"),
+    money("trigger_price", nullable=True),  # of a conditional order, as the three after it
+    text("trigger_by", nullable=True),
+    text("trigger_direction", nullable=True),
+    text("stop_type", nullable=True),
+    money("take_profit", nullable=True),
+    text("take_profit_by", nullable=True),
+    money("stop_loss", nullable=True),
+    text("stop_loss_by", nullable=True),
     by_order=True,
 )
 
-order_events: Final = _fact_table(
+order_events: Final = fact_table(
     "order_events",
-    _text("kind"),  # Amend, Cancel, Refusal, Accepted, Triggered, Rejected, Cancelled
-    _number("ts"),
-    _number("exchange_ts", nullable=True),
-    _number("answer_ts", nullable=True),
-    _number("order_id"),
-    _text("symbol"),
-    _text("strategy", nullable=True),
-    _text("request", nullable=True),
-    _text("reason", nullable=True),
-    _text("detail", nullable=True),
-    _money("price", nullable=True),
-    _money("qty", nullable=True),
-    _money("leaves", nullable=True),
-    _money("ahead", nullable=True),
-    _money("trigger_price", nullable=True),
+    text("kind"),  # Amend, Cancel, Refusal, Accepted, Triggered, Rejected, Cancelled
+    number("ts"),
+    number("exchange_ts", nullable=True),
+    number("answer_ts", nullable=True),
+    number("order_id"),
+    text("symbol"),
+    text("strategy", nullable=True),
+    text("request", nullable=True),
+    text("reason", nullable=True),
+    text("detail", nullable=True),
+    money("price", nullable=True),
+    money("qty", nullable=True),
+    money("leaves", nullable=True),
+    money("ahead", nullable=True),
+    money("trigger_price", nullable=True),
     by_order=True,
 )
 
-fills: Final = _fact_table(
+fills: Final = fact_table(
     "fills",
-    _number("ts"),
-    _number("exchange_ts"),
-    _number("answer_ts"),
-    _number("fill_id"),
-    _number("order_id"),
-    _text("strategy"),
-    _text("symbol"),
-    _text("side"),
-    _money("price"),
-    _money("qty"),
-    _flag("maker"),
-    _money("fee"),
-    _text("fee_coin"),
-    _text("cause"),
-    _number("cause_seq"),
-    _money("ahead_at_arrival", nullable=True),
-    _money("leaves"),
-    _text("policy"),
-    _money("realized_pnl"),
-    _money("position_qty"),
+    number("ts"),
+    number("exchange_ts"),
+    number("answer_ts"),
+    number("fill_id"),
+    number("order_id"),
+    text("strategy"),
+    text("symbol"),
+    text("side"),
+    money("price"),
+    money("qty"),
+    flag("maker"),
+    money("fee"),
+    text("fee_coin"),
+    text("cause"),
+    number("cause_seq"),
+    money("ahead_at_arrival", nullable=True),
+    money("leaves"),
+    text("policy"),
+    money("realized_pnl"),
+    money("position_qty"),
     by_order=True,
 )
 
-funding_paid: Final = _fact_table(
+funding_paid: Final = fact_table(
     "funding_paid",
-    _number("ts"),
-    _number("exchange_ts"),
-    _text("symbol"),
-    _number("funding_ts"),
-    _money("rate"),
-    _money("mark"),
-    _money("position_qty"),
-    _money("amount"),
+    number("ts"),
+    number("exchange_ts"),
+    text("symbol"),
+    number("funding_ts"),
+    money("rate"),
+    money("mark"),
+    money("position_qty"),
+    money("amount"),
 )
 
-liquidations: Final = _fact_table(
+liquidations: Final = fact_table(
     "liquidations",
-    _number("ts"),
-    _number("exchange_ts"),
-    _text("symbol"),
-    _money("position_qty"),
-    _money("price"),
-    _money("loss"),
+    number("ts"),
+    number("exchange_ts"),
+    text("symbol"),
+    money("position_qty"),
+    money("price"),
+    money("loss"),
 )
 
 # --- What facts did, and what they met: keyed by the fact's number ------------------------------
@@ -230,70 +150,70 @@ liquidations: Final = _fact_table(
 postings: Final = Table(
     "postings",
     metadata,
-    _run_key(),
-    _number("n", primary_key=True),  # -1: before the first fact, a deposit
-    _number("leg", primary_key=True),
-    _number("position"),
-    _number("ts"),
-    _text("symbol", nullable=True),
-    _text("account"),
-    _text("asset"),
-    _money("amount"),
+    run_key(),
+    number("n", primary_key=True),  # -1: before the first fact, a deposit
+    number("leg", primary_key=True),
+    number("position"),
+    number("ts"),
+    text("symbol", nullable=True),
+    text("account"),
+    text("asset"),
+    money("amount"),
     sqlite_with_rowid=False,
 )
 
-quotes: Final = _fact_table(
+quotes: Final = fact_table(
     "quotes",
-    _text("symbol"),
-    _money("bid", nullable=True),  # null: that side is empty, or the book is not trusted
-    _money("ask", nullable=True),
-    _money("mark", nullable=True),
+    text("symbol"),
+    money("bid", nullable=True),  # null: that side is empty, or the book is not trusted
+    money("ask", nullable=True),
+    money("mark", nullable=True),
 )
 
-positions: Final = _fact_table(
+positions: Final = fact_table(
     "positions",
-    _number("ts"),
-    _text("symbol"),
-    _money("qty"),
-    _money("cost"),
-    _money("realized_pnl"),
-    _money("fees"),
-    _money("funding"),
+    number("ts"),
+    text("symbol"),
+    money("qty"),
+    money("cost"),
+    money("realized_pnl"),
+    money("fees"),
+    money("funding"),
 )
 Index(None, positions.c.run_id, positions.c.symbol)
 
 snapshots: Final = Table(
     "snapshots",
     metadata,
-    _run_key(),
-    _number("position", primary_key=True),  # of the first input that is not in it
-    _number("ts"),
-    _number("facts"),  # made before it
-    _text("digest"),  # of those
-    _text("sha256"),  # of the body
+    run_key(),
+    number("position", primary_key=True),  # of the first input that is not in it
+    number("ts"),
+    number("facts"),  # made before it
+    text("digest"),  # of those
+    text("sha256"),  # of the body
     Column("body", LargeBinary, nullable=False),
 )
 
 # --- Events that are kept beside the journal, to be asked for ------------------------------------
 
-predictions: Final = _event_table(
+predictions: Final = event_table(
     "predictions",
-    _text("symbol", primary_key=True),
-    _text("model", primary_key=True),
-    _number("horizon", primary_key=True),  # index in the prediction; a row each
-    _number("ts"),
-    _number("read_position"),
-    _number("read_ts"),
-    _number("ready_ts"),
+    text("symbol", primary_key=True),
+    text("model", primary_key=True),
+    number("horizon", primary_key=True),  # index in the prediction; a row each
+    number("ts"),
+    number("read_position"),
+    number("read_ts"),
+    number("ready_ts"),
     Column("price", Double, nullable=False),
     Column("weight", Double, nullable=True),
-    _flag("trained"),
-    _flag("rebuilt"),
-    _number("horizon_ns", nullable=True),  # null: a prediction without horizons
+    flag("trained"),
+    flag("rebuilt"),
+    number("horizon_ns", nullable=True),  # null: a prediction without horizons
     Column("expected_return", Double, nullable=True),
     Column("up_probability", Double, nullable=True),
     Column("confidence", Double, nullable=True),
-    _text("quantiles", nullable=True),  # JSON
+    text("quantiles", nullable=True),  # JSON
 )
 Index(
     None,
@@ -303,82 +223,82 @@ Index(
     predictions.c.read_ts,
 )
 
-predictions_scored: Final = _event_table(
+predictions_scored: Final = event_table(
     "predictions_scored",
-    _number("ts"),  # position and ts are those of the event that told the outcome
-    _text("symbol", primary_key=True),
-    _text("model", primary_key=True),
-    _number("horizon", primary_key=True),
-    _number("horizon_ns"),
-    _number("read_position", primary_key=True),  # the prediction's, as read_ts is
-    _number("read_ts"),
+    number("ts"),  # position and ts are those of the event that told the outcome
+    text("symbol", primary_key=True),
+    text("model", primary_key=True),
+    number("horizon", primary_key=True),
+    number("horizon_ns"),
+    number("read_position", primary_key=True),  # the prediction's, as read_ts is
+    number("read_ts"),
     Column("expected_return", Double, nullable=False),
     Column("up_probability", Double, nullable=False),
     Column("outcome", Double, nullable=False),  # log return over the horizon
 )
 
-gaps: Final = _event_table(
+gaps: Final = event_table(
     "gaps",
-    _text("symbol", primary_key=True),
-    _number("ts"),
-    _text("reason"),
-    _number("end_position", nullable=True),
-    _number("end_ts", nullable=True),
+    text("symbol", primary_key=True),
+    number("ts"),
+    text("reason"),
+    number("end_position", nullable=True),
+    number("end_ts", nullable=True),
 )
 
-commands: Final = _event_table(
+commands: Final = event_table(
     "commands",
-    _text("name", primary_key=True),
-    _text("source", primary_key=True),
-    _number("ts"),
-    _text("reason"),
+    text("name", primary_key=True),
+    text("source", primary_key=True),
+    number("ts"),
+    text("reason"),
 )
 
 instruments: Final = Table(
     "instruments",
     metadata,
-    _run_key(),
-    _text("symbol", primary_key=True),
-    _number("position"),
-    _number("ts"),
-    _text("base"),
-    _text("quote"),
-    _money("tick_size"),
-    _money("qty_step"),
-    _money("min_qty"),
-    _money("min_notional"),
-    _money("max_limit_qty"),
-    _money("max_market_qty"),
-    _money("max_leverage"),
-    _money("price_limit_x"),
-    _money("price_limit_y"),
-    _number("funding_interval_min"),
+    run_key(),
+    text("symbol", primary_key=True),
+    number("position"),
+    number("ts"),
+    text("base"),
+    text("quote"),
+    money("tick_size"),
+    money("qty_step"),
+    money("min_qty"),
+    money("min_notional"),
+    money("max_limit_qty"),
+    money("max_market_qty"),
+    money("max_leverage"),
+    money("price_limit_x"),
+    money("price_limit_y"),
+    number("funding_interval_min"),
 )
 
 equity: Final = Table(
     "equity",
     metadata,
-    _run_key(),
-    _number("ts", primary_key=True),
-    _number("position"),
-    _money("equity"),
-    _money("wallet"),
+    run_key(),
+    number("ts", primary_key=True),
+    number("position"),
+    money("equity"),
+    money("wallet"),
     sqlite_with_rowid=False,
 )
 
 candles: Final = Table(
     "candles",
     metadata,
-    _run_key(),
-    _text("symbol", primary_key=True),
-    _text("interval", primary_key=True),  # Bybit's names: 1, 5, ... D
-    _number("open_ts", primary_key=True),
-    _number("position"),
-    _money("open"),
-    _money("high"),
-    _money("low"),
-    _money("close"),
-    _money("volume"),
+    run_key(),
+    text("symbol", primary_key=True),
+    text("interval", primary_key=True),  # Bybit's names: 1, 5, ... D
+    number("open_ts", primary_key=True),
+    number("position"),
+    money("open"),
+    money("high"),
+    money("low"),
+    money("close"),
+    money("volume"),
     sqlite_with_rowid=False,
 )
 
@@ -389,10 +309,10 @@ def _shadow_table(name: str, key: str, *columns: Column[Any]) -> Table:
     return Table(
         name,
         metadata,
-        _run_key(),
-        _text("policy", primary_key=True),
-        _number(key, primary_key=True),
-        _number("position"),
+        run_key(),
+        text("policy", primary_key=True),
+        number(key, primary_key=True),
+        number("position"),
         *columns,
         sqlite_with_rowid=False,
     )
@@ -401,46 +321,46 @@ def _shadow_table(name: str, key: str, *columns: Column[Any]) -> Table:
 shadow_fills: Final = _shadow_table(
     "shadow_fills",
     "n",  # a fact's number in its account
-    _number("ts"),
-    _number("exchange_ts"),
-    _number("fill_id"),
-    _number("order_id"),
-    _text("strategy"),
-    _text("symbol"),
-    _text("side"),
-    _money("price"),
-    _money("qty"),
-    _flag("maker"),
-    _money("fee"),
-    _text("fee_coin"),
-    _text("cause"),
-    _number("cause_seq"),
-    _money("ahead_at_arrival", nullable=True),
-    _money("leaves"),
-    _money("realized_pnl"),
-    _money("position_qty"),
+    number("ts"),
+    number("exchange_ts"),
+    number("fill_id"),
+    number("order_id"),
+    text("strategy"),
+    text("symbol"),
+    text("side"),
+    money("price"),
+    money("qty"),
+    flag("maker"),
+    money("fee"),
+    text("fee_coin"),
+    text("cause"),
+    number("cause_seq"),
+    money("ahead_at_arrival", nullable=True),
+    money("leaves"),
+    money("realized_pnl"),
+    money("position_qty"),
 )
 
 shadow_outcomes: Final = _shadow_table(
     "shadow_outcomes",
     "n",
-    _text("kind"),
-    _number("ts"),
-    _number("exchange_ts", nullable=True),
-    _number("order_id", nullable=True),
-    _text("symbol"),
-    _text("request", nullable=True),
-    _text("reason", nullable=True),
-    _money("price", nullable=True),
-    _money("qty", nullable=True),
-    _money("leaves", nullable=True),
-    _money("ahead", nullable=True),
-    _money("amount", nullable=True),  # of FundingPaid, the loss of Liquidated
+    text("kind"),
+    number("ts"),
+    number("exchange_ts", nullable=True),
+    number("order_id", nullable=True),
+    text("symbol"),
+    text("request", nullable=True),
+    text("reason", nullable=True),
+    money("price", nullable=True),
+    money("qty", nullable=True),
+    money("leaves", nullable=True),
+    money("ahead", nullable=True),
+    money("amount", nullable=True),  # of FundingPaid, the loss of Liquidated
 )
 
 shadow_equity: Final = _shadow_table(
     "shadow_equity",
     "ts",
-    _money("equity"),
-    _money("wallet"),
+    money("equity"),
+    money("wallet"),
 )

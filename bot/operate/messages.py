@@ -14,7 +14,15 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from bot.core.events import CommandName, Horizon, OrderType, Side, TimeInForce
+from bot.core.events import (
+    CommandName,
+    Horizon,
+    OrderType,
+    Side,
+    StopType,
+    TimeInForce,
+    TriggerBy,
+)
 
 Severity: TypeAlias = Literal["info", "warning", "critical"]
 OrderKind: TypeAlias = Literal[
@@ -89,6 +97,14 @@ class OrderMessage(Struct, frozen=True, omit_defaults=True):
     price: Decimal | None = None
     reduce_only: bool | None = None
     tag: str | None = None
+    trigger_price: Decimal | None = None
+    trigger_by: TriggerBy | None = None
+    trigger_direction: Literal["rise", "fall"] | None = None
+    stop_type: StopType | None = None
+    take_profit: Decimal | None = None
+    take_profit_by: TriggerBy | None = None
+    stop_loss: Decimal | None = None
+    stop_loss_by: TriggerBy | None = None
     leaves: Decimal | None = None
     ahead: Decimal | None = None
     request: Literal["order", "amend", "cancel"] | None = None

@@ -151,4 +151,11 @@ def test_the_future_changes_no_prediction_before_it():
     whole = chunked(BARS, candle_checkpoint())
     cut = chunked([*some()], candle_checkpoint())
     end = BARS[300].ts
-    assert [item for item in whole if item.ts < end] == [item for item in cut if item.ts < end]
+    ones, others = ([item for item in made if item.ts < end] for made in (whole, cut))
+    assert len(ones) == len(others)
+    for one, other in zip(ones, others, strict=True):
+        if isinstance(one, Prediction):
+            # a product of other rows beside it: the last bits of float32 may differ
+            assert deviation(one, other, candle_checkpoint().card.config) < 1e-6
+            one, other = replace(one, horizons=()), replace(other, horizons=())  # noqa: PLW2901
+        assert one == other
