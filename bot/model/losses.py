@@ -11,19 +11,19 @@ from torch.nn import functional
 
 from bot.model.transformer import Outputs
 
-OUTLIER = 20.0
-"""Targets are clipped to as many units: one crash must not lead every step."""
-
 
 class LossWeights(Struct, frozen=True, forbid_unknown_fields=True):
     """How much each part counts. ``correlation`` is 1 less Pearson's correlation of the mean with
-    the outcome within stretches of ``stretch`` tokens (a day's, say), where 0 is a whole crop."""
+    the outcome within stretches of ``stretch`` tokens (a day's, say), where 0 is a whole crop.
+    Outcomes are clipped to ``outlier`` units: a few crashes must not lead every step. The smaller
+    it is, the more the mean tells where most returns lie instead of where their average does."""
 
     quantiles: float = 1.0
     mean: float = 0.5
     direction: float = 0.2
     correlation: float = 0.2
     stretch: int = 0
+    outlier: float = 20.0
 
 
 def loss_of(
@@ -39,7 +39,7 @@ def loss_of(
     Pinball loss over the quantiles (Koenker and Bassett, 1978), Huber's over the mean, cross
     entropy of the sign where there was a move.
     """
-    y = target.clamp(-OUTLIER, OUTLIER)
+    y = target.clamp(-weights.outlier, weights.outlier)
     error = y.unsqueeze(-1) - outputs.quantiles
     level = torch.tensor(levels, dtype=y.dtype, device=y.device)
     pinball = torch.maximum(level * error, (level - 1) * error).mean(-1)

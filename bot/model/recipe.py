@@ -25,7 +25,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     ``train_end`` and ``valid_end`` are UTC times (2025-06-30, 2025-06-30T12:00); where they are
     "", the dataset's time is cut at ``train_share`` and ``valid_share`` of it. The embargo is the
-    longest horizon, or ``embargo_s`` where that is longer.
+    longest horizon, or ``embargo_s`` where that is longer. ``mirror`` is the share of crops that
+    are read upside down (``tokens.mirror_of``): what is learned of rises then holds for falls.
     """
 
     name: str = "predictor"
@@ -62,6 +63,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weight_decay: float = 0.1
     beta2: float = 0.99
     dropout: float = 0.1
+    mirror: float = 0.0
     clip: float = 1.0
     average: float = 0.999
     seed: int = 1

@@ -121,8 +121,8 @@ def figures_of(
         if ready.data.kind == "candles":
             daily, _ = daily_rank_correlations(forecast, outcome, ts[known], series[known])
             figures[f"daily_ic_{horizon}"] = float(daily.mean()) if len(daily) else math.nan
-        prefix = "daily_ic" if ready.data.kind == "candles" else "ic"
-        correlations.append(figures[f"{prefix}_{horizon}"])
+        # not the daily one: within a day the level of the price ranks even a random walk's returns
+        correlations.append(pooled)
     share = np.array(recipe.horizon_weights_or_ones) * np.isfinite(correlations)
     figures["ic"] = float(np.nansum(share * np.nan_to_num(correlations)) / max(share.sum(), 1e-9))
     return figures

@@ -8,6 +8,7 @@ is of order one and tamed by asinh or log1p, so that no outlier needs clipping a
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -28,7 +29,7 @@ from bot.model.levels import Levels
 Token = NDArray[np.float32]
 
 CANDLE_TOKENS = "candle-2"
-CANDLE_FEATURES = 19
+CANDLE_FEATURES = 23
 BOOK_TOKENS = "book-1"
 BOOK_LEVELS = 20
 BOOK_FEATURES = 4 * BOOK_LEVELS + 12
@@ -38,6 +39,8 @@ _MINUTES = {"D": 1440, "W": 10_080}
 _MINUTE_VOLATILITY = 5e-4  # a large coin's log return in a minute: the volatility to begin with
 _LEAST_VOLATILITY = 0.02  # of that unit: a market that stands still has no smaller one
 _FAST, _SLOW = 1 / 32, 1 / 256  # weights of the newest bar in exponential means
+_SPANS = (2, 5, 20, 80)
+"""Bars over which exponential means of the log close are taken: where prices came from."""
 _GARMAN_KLASS = 2 * math.log(2) - 1
 _FUNDING_UNIT = 1e-4  # Bybit's usual rate, 0.01 % per interval
 _BASIS_POINT = 1e-4
@@ -78,6 +81,8 @@ class CandleState(Struct, frozen=True):
     """NaN: no candle that traded yet."""
     variance: float = 0.0
     slow_variance: float = 0.0
+    log_closes: tuple[float, ...] = ()
+    """Exponential means over ``_SPANS`` bars."""
 
 
 def candle_tokens(
@@ -109,6 +114,12 @@ def candle_tokens(
     expected = np.sqrt(variance[:-1] * (1 + missing))  # what was known before each bar
     traded = bars.volume > 0
     change, busy, usual = _volumes(bars.volume, state)
+    log_close = np.log(bars.close)
+    means = state.log_closes or (float(np.log(bars.open[0])) if len(first) else 0.0,) * len(_SPANS)
+    means_after = [
+        _mean(log_close, mean, 2 / (1 + span), -math.inf)
+        for mean, span in zip(means, _SPANS, strict=True)
+    ]
     day = (bars.open_ts + bar_ns) / (1440 * _NS_PER_MINUTE)
     known = ~np.isnan(bars.funding)
     volatility = np.sqrt(variance[1:])
@@ -128,6 +139,10 @@ def candle_tokens(
             np.log(volatility / unit),
             np.log(variance[1:] / slow[1:]),
             np.full(len(first), _LOG_SHARE * math.log(bar_ns / _NS_PER_MINUTE)),
+            *(
+                np.arcsinh((log_close - mean[1:]) / (volatility * math.sqrt(span)))
+                for mean, span in zip(means_after, _SPANS, strict=True)
+            ),
         ],
         axis=1,
     ).astype(np.float32)
@@ -136,6 +151,7 @@ def candle_tokens(
     after = CandleState(
         int(bars.open_ts[-1]), float(bars.close[-1]), float(bars.volume[-1]),
         float(usual[-1]), float(variance[-1]), float(slow[-1]),
+        tuple(float(mean[-1]) for mean in means_after),
     )  # fmt: skip
     return tokens, volatility, after
 
@@ -183,6 +199,31 @@ def _mean(
         start = max(start + weight * (value - start), floor)
         means.append(start)
     return np.array(means)
+
+
+Mirror: TypeAlias = tuple[tuple[int, ...], tuple[float, ...]]
+"""For each feature of a token the one that takes its place when up and down change roles, and its
+sign there."""
+
+
+def mirror_of(kind: str) -> Mirror:
+    """How tokens of a kind look in a market turned upside down: every return with the other sign.
+
+    Volatility, volume, time and funding stay. Raises ValueError for an unknown kind.
+    """
+    if kind == CANDLE_TOKENS:
+        places = list(range(CANDLE_FEATURES))
+        places[1], places[2] = 2, 1  # the high is a low
+        signed = {0, 1, 2, 3, 15, 19, 20, 21, 22}
+    elif kind == BOOK_TOKENS:
+        side = 2 * BOOK_LEVELS
+        places = [*range(side, 2 * side), *range(side), *range(2 * side, BOOK_FEATURES)]
+        first = 2 * side
+        places[first + 7], places[first + 8] = first + 8, first + 7  # bought is sold
+        signed = {first + offset for offset in range(1, 7)}
+    else:
+        raise ValueError(f"tokens {kind!r} have no mirror")
+    return tuple(places), tuple(-1.0 if at in signed else 1.0 for at in range(len(places)))
 
 
 class CandleTokens:

@@ -34,6 +34,7 @@ from bot.model.losses import loss_of
 from bot.model.recipe import Recipe, recipe_of, split_of
 from bot.model.resume import TrainingState, load_state, save_state
 from bot.model.rows import Rows, autocast_of, device_of, figures_of, judged, prepare
+from bot.model.tokens import mirror_of
 from bot.model.transformer import CausalTransformer, TransformerConfig, initialize
 
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -113,6 +114,9 @@ class _Run:
         self._weights = torch.tensor(recipe.horizon_weights_or_ones, device=self._device)
         for block in model.typed_blocks():
             block.dropout = recipe.dropout
+        places, signs = mirror_of(ready.data.token_kind)
+        self._places = torch.tensor(places, device=self._device)
+        self._signs = torch.tensor(signs, device=self._device)
         self._losses: list[Tensor] = []
 
     @property
@@ -145,13 +149,17 @@ class _Run:
         rows, counts, position = self._crops.at(self.state.step, recipe.batch)
         at = torch.from_numpy(rows).to(self._device)
         known = ready.known[at] & torch.from_numpy(counts).to(self._device).unsqueeze(-1)
-        x = ready.tokens[at]
+        x, target = ready.tokens[at], ready.target[at]
+        if recipe.mirror:
+            turned = (torch.rand(len(at)) < recipe.mirror).to(self._device)[:, None, None]
+            x = torch.where(turned, x[..., self._places] * self._signs, x)
+            target = torch.where(turned, -target, target)
         with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None):
             hidden = self.model.trunk(x, first_position=position)
         outputs = self.model.outputs(self.model.read_out(hidden))
         return loss_of(
             outputs,
-            ready.target[at],
+            target,
             known,
             self.model.config.quantiles,
             recipe.loss,
