@@ -167,8 +167,9 @@ def _model(settings: Settings, name: str) -> Answer:
     if model.checkpoint is None:
         return f"no checkpoint: UNTRAINED, from seed {model.seed}"
     from bot.model.checkpoint import load  # noqa: PLC0415 - 2 s, which runs without models save
+    from bot.model.registry import Registry  # noqa: PLC0415
 
-    card = load(model.checkpoint).card
+    card = load(Registry().path_of(name, model.checkpoint)).card
     state = "trained" if card.trained else "UNTRAINED"
     return f"{model.checkpoint}: {card.name}, {state}, weights {card.weights_sha256[:12]}"
 

@@ -18,6 +18,7 @@ from bot.model import ANALYZER, CANDLE_TOKENS, PREDICTOR, Checkpoint, load
 from bot.model.baselines import Forecast, forecasts, has_lightgbm, load_baselines, unfitted
 from bot.model.checkpoint import at_interval
 from bot.model.evaluation import TAKER_RATE, Row, Subject, rows, subjects
+from bot.model.registry import Registry
 from bot.model.samples import Sample, samples
 from bot.model.streamed import Running, predict
 from bot.replay import ReplayOptions, open_recording
@@ -156,10 +157,11 @@ def _since(subject: Subject, since_ns: int) -> Subject:
 def _checkpoint(settings: Settings, options: Options) -> tuple[Checkpoint, Path | None]:
     """The one named, else the config's for data of this kind."""
     if options.checkpoint is not None:
-        given = load(options.checkpoint)
+        path = Registry().path_of("", options.checkpoint)
+        given = load(path)
         intervals = _intervals(options) if given.card.tokens == CANDLE_TOKENS else set()
         chosen = intervals.pop() if len(intervals) == 1 else given.card.interval
-        return at_interval(given, chosen), options.checkpoint
+        return at_interval(given, chosen), path
     intervals = _intervals(options)
     role = PREDICTOR if intervals else ANALYZER
     model = settings.models.predictor if role == PREDICTOR else settings.models.analyzer
@@ -168,7 +170,8 @@ def _checkpoint(settings: Settings, options: Options) -> tuple[Checkpoint, Path 
     if len(intervals) == 1:  # an untrained model is made for any
         feed = settings.feed.model_copy(update={"interval": intervals.pop()})
         settings = settings.model_copy(update={"feed": feed})
-    return inference.checkpoints(settings)[role], model.checkpoint
+    chosen_path = None if model.checkpoint is None else Registry().path_of(role, model.checkpoint)
+    return inference.checkpoints(settings)[role], chosen_path
 
 
 def _named(options: Options) -> Options:

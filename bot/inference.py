@@ -34,6 +34,7 @@ from bot.model import (
     predictor_config,
     seeded,
 )
+from bot.model.registry import Registry
 from bot.operate import state
 from bot.research.predicted import Reader
 
@@ -77,7 +78,7 @@ def _given(role: str, model: Model) -> Checkpoint | None:
     if model.checkpoint is None:
         return None
     try:
-        return load(model.checkpoint)
+        return load(Registry().path_of(role, model.checkpoint))
     except CheckpointError as error:
         raise CheckpointError(f"models.{role}.checkpoint: {error}") from error
 

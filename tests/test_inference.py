@@ -62,3 +62,19 @@ def test_a_checkpoint_that_cannot_be_read_names_the_setting(tmp_path):
     settings = Settings(models={"analyzer": {"checkpoint": tmp_path / "no.safetensors"}})
     with pytest.raises(CheckpointError, match=r"models\.analyzer\.checkpoint: "):
         inference.checkpoints(settings)
+
+
+def test_a_checkpoint_is_named_as_bot_models_names_it():
+    settings = Settings.model_validate(
+        {"feed": {"interval": "15"},
+         "models": {"predictor": {"checkpoint": "predictor"},
+                    "analyzer": {"checkpoint": "active"}}})  # fmt: skip
+    found = inference.checkpoints(settings)
+    assert found["predictor"].card.interval == "15"
+    assert all(each.card.trained for each in found.values())
+
+
+def test_a_model_of_other_candles_is_refused_with_those_it_reads():
+    settings = Settings.model_validate({"models": {"predictor": {"checkpoint": "predictor"}}})
+    with pytest.raises(CheckpointError, match="candles of 5, 15 minutes, not of 1"):
+        inference.checkpoints(settings)

@@ -20,6 +20,7 @@ from bot.model.tokens import BOOK_TOKENS, CANDLE_TOKENS
 SHIPPED = Path(__file__).resolve().parent / "checkpoints"
 USERS = Path("data/models")
 ROLES = {CANDLE_TOKENS: "predictor", BOOK_TOKENS: "analyzer"}
+IN_USE = Path("active")
 _ACTIVE = "active.json"
 
 
@@ -71,6 +72,16 @@ class Registry:
         if chosen is not None:
             return self.find(chosen)
         return next((e for e in _entries(self._shipped, shipped=True) if e.id == role), None)
+
+    def path_of(self, role: str, name: Path) -> Path:
+        """The file that a setting names: an id, a file, or ``active`` for the one in use.
+
+        Raises CheckpointError for an id that there is not.
+        """
+        if name.suffix:
+            return name
+        entry = self.active(role) if name == IN_USE else None
+        return (entry or self.find(str(name))).path
 
     def activate(self, name: str) -> Entry:
         """Make a checkpoint the one in use for its role, after loading it whole.

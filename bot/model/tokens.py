@@ -8,6 +8,7 @@ is of order one and tamed by asinh or log1p, so that no outlier needs clipping a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -112,14 +113,8 @@ def candle_tokens(
     variance = _mean(step, state.variance if begun else prior, _FAST, floor)
     slow = _mean(step, state.slow_variance if begun else prior, _SLOW, floor)
     expected = np.sqrt(variance[:-1] * (1 + missing))  # what was known before each bar
-    traded = bars.volume > 0
     change, busy, usual = _volumes(bars.volume, state)
-    log_close = np.log(bars.close)
-    means = state.log_closes or (float(np.log(bars.open[0])) if len(first) else 0.0,) * len(_SPANS)
-    means_after = [
-        _mean(log_close, mean, 2 / (1 + span), -math.inf)
-        for mean, span in zip(means, _SPANS, strict=True)
-    ]
+    means = _log_close_means(bars, state)
     day = (bars.open_ts + bar_ns) / (1440 * _NS_PER_MINUTE)
     known = ~np.isnan(bars.funding)
     volatility = np.sqrt(variance[1:])
@@ -127,7 +122,7 @@ def candle_tokens(
         [
             *(np.arcsinh(move / expected) for move in (opened, high, low, close)),
             change,
-            ~traded,
+            bars.volume <= 0,
             *_phases(day % 1),
             *_phases(day % 7 / 7),
             np.arcsinh(np.where(known, bars.funding, 0.0) / _FUNDING_UNIT),
@@ -139,10 +134,7 @@ def candle_tokens(
             np.log(volatility / unit),
             np.log(variance[1:] / slow[1:]),
             np.full(len(first), _LOG_SHARE * math.log(bar_ns / _NS_PER_MINUTE)),
-            *(
-                np.arcsinh((log_close - mean[1:]) / (volatility * math.sqrt(span)))
-                for mean, span in zip(means_after, _SPANS, strict=True)
-            ),
+            *_away(bars, means, volatility),
         ],
         axis=1,
     ).astype(np.float32)
@@ -151,9 +143,28 @@ def candle_tokens(
     after = CandleState(
         int(bars.open_ts[-1]), float(bars.close[-1]), float(bars.volume[-1]),
         float(usual[-1]), float(variance[-1]), float(slow[-1]),
-        tuple(float(mean[-1]) for mean in means_after),
+        tuple(float(mean[-1]) for mean in means),
     )  # fmt: skip
     return tokens, volatility, after
+
+
+def _log_close_means(bars: Bars, state: CandleState) -> list[NDArray[np.float64]]:
+    """Exponential means [N + 1] of the log close over each of ``_SPANS``, from before the first."""
+    start = float(np.log(bars.open[0])) if len(bars.open) else 0.0
+    before = state.log_closes or (start,) * len(_SPANS)
+    closes = np.log(bars.close)
+    return [
+        _mean(closes, mean, 2 / (1 + span), -math.inf)
+        for mean, span in zip(before, _SPANS, strict=True)
+    ]
+
+
+def _away(
+    bars: Bars, means: list[NDArray[np.float64]], volatility: NDArray[np.float64]
+) -> Iterator[NDArray[np.float64]]:
+    """How far [N] the log close is from each mean, in volatilities of as many bars."""
+    for mean, span in zip(means, _SPANS, strict=True):
+        yield np.arcsinh((np.log(bars.close) - mean[1:]) / (volatility * math.sqrt(span)))
 
 
 def _phases(turns: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -26,7 +26,7 @@ from bot.core.events import (
 
 Severity: TypeAlias = Literal["info", "warning", "critical"]
 OrderKind: TypeAlias = Literal[
-    "Order", "Amend", "Cancel", "Refusal", "Accepted", "Rejected", "Cancelled"
+    "Order", "Amend", "Cancel", "Refusal", "Accepted", "Rejected", "Triggered", "Cancelled"
 ]
 
 

@@ -14,7 +14,9 @@ from msgspec.structs import replace
 from bot.core.events import BookUpdate, Event, FeedDown, FundingRate, Ticker, Trade
 from bot.model.tokens import (
     BOOK_FEATURES,
+    BOOK_TOKENS,
     CANDLE_FEATURES,
+    CANDLE_TOKENS,
     Bars,
     BookTokens,
     CandleState,
@@ -22,6 +24,7 @@ from bot.model.tokens import (
     Token,
     candle_tokens,
     interval_ns,
+    mirror_of,
 )
 from tests.model.builders import E12, MINUTE, MS, START, SYMBOL, book_stream, candle, snapshot
 
@@ -114,6 +117,29 @@ def bar_columns(draw: st.DrawFn) -> Bars:
         dice.gamma(2, 100, count) * dice.integers(0, 2, count),
         np.where(dice.random(count) < 0.5, np.nan, dice.normal(0, 1e-4, count)),
     )
+
+
+@given(bar_columns())
+def test_a_candles_mirror_is_the_token_of_the_market_upside_down(bars: Bars) -> None:
+    turned = Bars(
+        bars.open_ts, 1 / bars.open, 1 / bars.low, 1 / bars.high, 1 / bars.close,
+        bars.volume, bars.funding,
+    )  # fmt: skip
+    tokens, volatility, _ = candle_tokens(bars, "1", CandleState())
+    other, same, _ = candle_tokens(turned, "1", CandleState())
+    places, signs = mirror_of(CANDLE_TOKENS)
+    np.testing.assert_allclose(
+        tokens[:, places] * np.array(signs, np.float32), other, rtol=0, atol=2e-4
+    )
+    np.testing.assert_allclose(volatility, same, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [CANDLE_TOKENS, BOOK_TOKENS])
+def test_the_mirror_of_a_mirror_is_the_token(kind: str) -> None:
+    places, signs = mirror_of(kind)
+    token = np.arange(1.0, len(places) + 1)
+    once = token[list(places)] * signs
+    assert np.array_equal(once[list(places)] * signs, token)
 
 
 @given(bar_columns(), st.data())

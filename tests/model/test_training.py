@@ -17,7 +17,7 @@ from bot.model.crops import Crops, predicted
 from bot.model.dataset import Dataset, DatasetError, Series, candle_segments, join, save_dataset
 from bot.model.recipe import Recipe, RecipeError, recipe_of
 from bot.model.resume import ResumeError
-from bot.model.tokens import Bars
+from bot.model.tokens import CANDLE_FEATURES, Bars
 from bot.model.training import TrainingError, main, train
 from tests.model.builders import MINUTE, START
 
@@ -129,7 +129,10 @@ def test_a_recipe_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
 
 def test_rows_are_predicted_as_streaming_would_whatever_the_pieces() -> None:
     config = RECIPE.model(
-        features=19, horizons_ns=(1, 2), return_scale=(1.0, 1.0), volatility_scaled=True
+        features=CANDLE_FEATURES,
+        horizons_ns=(1, 2),
+        return_scale=(1.0, 1.0),
+        volatility_scaled=True,
     )
     model = seeded(config, 3, name="m", tokens="candle-2").model
     part = np.zeros(len(DATA), dtype=bool)
