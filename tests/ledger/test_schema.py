@@ -11,11 +11,11 @@ from hypothesis import given
 from sqlalchemy import create_engine, insert, inspect, select, text
 
 from bot.ledger import queries
+from bot.ledger.columns import Money, metadata
 from bot.ledger.connect import with_connection
 from bot.ledger.database import REVISIONS, LedgerError, parse_url, shown
 from bot.ledger.reading import read
 from bot.ledger.schema import check, current, differences, migrations_folder, open_ledger, upgrade
-from bot.ledger.columns import Money, metadata
 from bot.ledger.tables import equity
 from tests.ledger.strategies import of
 
