@@ -64,7 +64,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save(candle_checkpoint(), path)
     rewrite_card(path, config=small_config(features=9))
-    with pytest.raises(CheckpointError, match=r"embed is \(16, 19\), config needs \(16, 9\)"):
+    with pytest.raises(CheckpointError, match=r"embed is \(16, 23\), config needs \(16, 9\)"):
         load(path)
 
 
