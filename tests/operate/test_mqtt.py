@@ -289,7 +289,9 @@ async def test_a_flood_of_commands_is_not_listened_to_while_fills_go_on(trader):
                         break
             await until(lambda: connection.connects == 2)
             heard = len(trader.commands)
-            assert (connection.floods, heard) == (1, mqtt.FLOOD_PER_S)
+            # how many depends on where a second turns: so many in one, fewer in the one before
+            assert connection.floods == 1
+            assert mqtt.FLOOD_PER_S <= heard < 2 * mqtt.FLOOD_PER_S
             await listener.send(b'{"name": "pause"}')
             trader.fills_come(1)
             await until(lambda: listener.of("fill"))
