@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,6 +30,7 @@ from bot.local_venue import LocalVenue, Urls
 from bot.observe import Observer
 from bot.restart import RunError
 from bot.run import WARMUP, money, scores, shadows
+from bot.signals import ending
 from bot.venue.address import rest_url
 from bot.venue.rest import Rest
 from bot.venue.stream import MarketStream
@@ -125,10 +125,10 @@ async def _serve(made: _Paper) -> dict[str, Any]:
     async with (
         _inference(made, live, observer),
         operations.beside_run(parts) as beside,
-        _signals(live),
     ):
         watching = _watching(made, live, observer)
-        await _unwrapped(live.serve([*_feeds(made, live), *watching, *beside.feeds()]))
+        with ending(_stop(live)):
+            await _unwrapped(live.serve([*_feeds(made, live), *watching, *beside.feeds()]))
     summary = _summary(made, live, time.monotonic() - started) | _load(observer)
     await finish_run(
         made.ledger,
@@ -241,24 +241,14 @@ async def _unwrapped(serving: Coroutine[Any, Any, None]) -> None:
         raise error from group
 
 
-@asynccontextmanager
-async def _signals(live: Live) -> AsyncIterator[None]:
-    """The first Ctrl-C or SIGTERM ends the run cleanly, a second one at once."""
-    loop = asyncio.get_running_loop()
+def _stop(live: Live) -> Callable[[str], None]:
+    """What a signal does to a run: it ends cleanly."""
 
-    def on_signal(name: str) -> None:
+    def stop(name: str) -> None:
         log.info("stopping: orders are cancelled, the ledger is completed", signal=name)
         live.stop("user", name)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number.name)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    return stop
 
 
 # --- the parts --------------------------------------------------------------------------------

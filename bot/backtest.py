@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -25,6 +23,7 @@ from bot.ledger.schema import open_ledger
 from bot.ledger.writer import LedgerWriter
 from bot.research.backtest import Progress, Stop, Track, step_through
 from bot.run import Run, money
+from bot.signals import ending
 
 log = structlog.get_logger()
 
@@ -63,7 +62,7 @@ async def _backtest(
         status: Literal["finished", "failed"] = "failed"
         ended_by = "error"
         try:
-            with _interruptible(stop):
+            with ending(lambda name: setattr(stop, "reason", f"user: {name}")):
                 await step_through(inputs, run, writer, stop=stop, progress=progress)
             status, ended_by = "finished", stop.reason or "end of the input"
         except PlainError as error:
@@ -80,26 +79,6 @@ async def _backtest(
         return summary
     finally:
         await ledger.dispose()
-
-
-@contextmanager
-def _interruptible(stop: Stop) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends the run after the input in hand, a second one at once."""
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-
-    def on_signal(name: str) -> None:
-        stop.reason = f"user: {name}"
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    for number in numbers:
-        loop.add_signal_handler(number, on_signal, number.name)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
 
 
 def _summary(

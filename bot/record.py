@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from bot.ledger.journal import JournalWriter
 from bot.ledger.segment import opening_lines, segments_of
 from bot.local_venue import LocalVenue, Urls
 from bot.opening import Opening
+from bot.signals import ending
 from bot.venue.address import VenueUnreachable, rest_url
 from bot.venue.answers import MalformedAnswer
 from bot.venue.rest import Rest, VenueRefused
@@ -98,7 +98,7 @@ async def record(
             inbox.put(item)
         streams = feeds.streams(options.symbols, options.topics, wanted.feed, urls.ws, inbox)
         recorder = Recorder(options, inbox, journal, rest, streams, free_bytes)
-        async with _signals(recorder):
+        with ending(lambda name: recorder.stop("user", name)):
             return await recorder.serve(venue)
 
 
@@ -326,17 +326,3 @@ def _header(settings: Settings, options: RecordOptions) -> dict[str, Any]:
         "code_version": __version__,
         "opening": [],
     }
-
-
-@asynccontextmanager
-async def _signals(recorder: Recorder) -> AsyncIterator[None]:
-    """Ctrl-C or SIGTERM ends the recording cleanly."""
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
-        loop.add_signal_handler(number, recorder.stop, "user", number.name)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

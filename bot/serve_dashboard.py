@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -20,6 +22,7 @@ from bot.operate.dashboard import Books, Live, application
 from bot.operate.metrics import metrics_app
 from bot.operate.serving import bind, serve, url_of
 from bot.operate.state import Quality
+from bot.signals import ending
 
 log = structlog.get_logger()
 
@@ -73,14 +76,16 @@ def commander(inbox: Inbox, live: LiveRun) -> Callable[[CommandName, str], None]
 
 
 async def stored(settings: Settings, run: str | None, announce: Announce) -> None:
-    """Serve the dashboard of a run in the ledger until cancelled.
+    """Serve the dashboard of a run in the ledger until Ctrl-C or SIGTERM.
 
     Raises LedgerError, ServingError, ConfigError.
     """
     run_id = reading.read(settings.ledger.db, queries.run_of, run)
     bound = bind("dashboard", settings.dashboard.host, settings.dashboard.port)
     books = Books(settings.ledger.db, run_id)
-    await _dashboard(settings, books, None, bound, announce)
+    serving = asyncio.ensure_future(_dashboard(settings, books, None, bound, announce))
+    with ending(lambda _: serving.cancel()), suppress(asyncio.CancelledError):
+        await serving
 
 
 def _dashboard(

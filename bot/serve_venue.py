@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from bot.signals import ending
 from bot.venue import emulator
 
 
@@ -49,11 +49,10 @@ async def serve(
 async def _told_to_end(*, until_eof: bool) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
     if until_eof:
         reader = asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         eof = asyncio.ensure_future(reader.read())
         eof.add_done_callback(lambda _: ended.set())
-    await ended.wait()
+    with ending(lambda _: ended.set()):
+        await ended.wait()

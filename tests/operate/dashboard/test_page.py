@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 
 from bot.ledger import queries, reading
 from tests.conftest import TRADING
@@ -138,6 +139,9 @@ async def test_an_ended_runs_page_is_drawn_from_the_ledger_alone(tmp_path, recor
             db = f"sqlite:///{recorded.folder}/data/kvtrader.db"
             assert shown == reading.read(db, queries.pnl)[-1]["net_pnl"]
             assert view.problems == []
+        bot._process.send_signal(signal.SIGINT)
+        bot._process.communicate(timeout=20)
+        assert bot._process.returncode == 0
 
 
 class Dashboard(Bot):
