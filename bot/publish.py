@@ -13,6 +13,7 @@ from bot.core.events import Fact, Fill, FundingPaid, Liquidated, Prediction, Sig
 from bot.core.instrument import amount
 from bot.ledger import folds, tables
 from bot.ledger.database import clear_errors
+from bot.ledger.digest import plain
 from bot.ledger.facts import StoredFact, fills_from
 from bot.ledger.writer import Entry
 from bot.operate.messages import (
@@ -100,15 +101,16 @@ class Publisher:
 
     def _position(self, n: int, fact: Fill | Liquidated) -> None:
         held = self._held[fact.symbol]
+        entry = held.position.average_entry
         message = PositionMessage(
             self._run_id,
             n,
             fact.ts,
             fact.symbol,
-            fact.position if isinstance(fact, Fill) else Decimal(0),
-            held.position.average_entry,
-            held.realized,
-            amount(held.fees),
+            _kept(fact.position) if isinstance(fact, Fill) else Decimal(0),
+            None if entry is None else _kept(entry),
+            _kept(held.realized),
+            _kept(amount(held.fees)),
         )
         self._outbox.put("position", message)
 
@@ -117,7 +119,13 @@ class Publisher:
         realized = sum((each.realized for each in self._held.values()), Decimal(0))
         fees = amount(sum(each.fees for each in self._held.values()))
         message = PnlMessage(
-            self._run_id, ts, Decimal(equity), Decimal(wallet), realized, fees, self._funding
+            self._run_id,
+            ts,
+            Decimal(equity),
+            Decimal(wallet),
+            _kept(realized),
+            _kept(fees),
+            _kept(self._funding),
         )
         self._outbox.put("pnl", message)
 
@@ -148,6 +156,11 @@ def order_message(run_id: str, n: int, fact: Fact) -> OrderMessage:
     if "id" in values:
         values["order_id"] = values.pop("id")
     return OrderMessage(run=run_id, fact=n, kind=type(fact).__name__, **values)  # type: ignore[arg-type]
+
+
+def _kept(number: Decimal) -> Decimal:
+    """A number as the ledger writes it: 0.002, not 0.0020."""
+    return Decimal(plain(number))
 
 
 def _row(fill: Fill) -> dict[str, Any]:

@@ -116,15 +116,16 @@ class Run:
         codec = self.codec
         events = codec.decode(item)
         step, watchers, notices = self.engine.step, self.watchers, self.engine.market.notices
-        shadows = self.engine.shadows
-        score = self.scoring.step
+        shadows, awaited = self.engine.shadows, self.scoring.state.on_mids
         for event in events:
             facts = step(event)
-            if facts or type(event) not in _FREQUENT:
+            is_frequent = type(event) in _FREQUENT
+            if facts or not is_frequent:
                 self._record(position, event, facts)
-            scored = score(position, event)
-            if scored:
-                self._sink.add_scores(position, scored)
+            if awaited or not is_frequent:
+                scored = self.scoring.step(position, event)
+                if scored:
+                    self._sink.add_scores(position, scored)
             for watcher in watchers:
                 watcher(position, event, facts)
             if notices:

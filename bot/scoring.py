@@ -96,7 +96,10 @@ class Scoring:
         self._mid = mid
 
     def step(self, position: int, event: Event) -> list[Scored]:
-        """Take in an event that was read at ``position``."""
+        """Take in an event that was read at ``position``.
+
+        Books and trades tell nothing while ``state.on_mids`` is empty, and need not come then.
+        """
         kind = type(event)
         if kind is BookUpdate:
             waiting = self.state.on_mids.get(event.symbol)  # type: ignore[union-attr]

@@ -112,3 +112,12 @@ def test_money_goes_on_from_what_the_run_had():
     assert (position.fact, str(position.average_entry), str(position.realized_pnl)) == (
         5, "150", "7",
     )  # fmt: skip
+
+
+def test_numbers_are_written_as_the_ledger_writes_them():
+    fill = next(fact for fact in FACTS if isinstance(fact, Fill) and fact.symbol == BTC)
+    sold = replace(fill, position=Decimal("0.0010"), realized_pnl=Decimal("-0.0020"))
+    published = Published()
+    published.publisher(Entry(1, 0, None, (sold,)))
+    (position,) = published.of("position", PositionMessage)
+    assert (str(position.position), str(position.realized_pnl)) == ("0.001", "-0.002")

@@ -93,14 +93,15 @@ class Engine:
         if ts >= self.risk.day_end_ns:
             self.risk.start_day(ts)
         notices = self.market.notices
-        told = len(notices)
+        if notices:
+            notices.clear()
         if kind is BookUpdate or kind is Trade:
             self._step_feed(event, facts)  # type: ignore[arg-type]
         else:
             self._step_other(event, facts)
         if facts:
             self._queue_answers(facts, 0)
-        for notice in notices[told:] if len(notices) > told else ():
+        for notice in notices:
             # A book that crossed, or came back: heard before the book that shows it, as a gap is.
             self._ask_strategies(notice, facts)
         self._ask_strategies(event, facts)
@@ -112,13 +113,11 @@ class Engine:
     def _step_feed(self, event: BookUpdate | Trade, facts: list[Fact]) -> None:
         """A book or trade: arrive, apply, match. Without orders in its symbol only apply."""
         orders = self.exchange.orders_of(event.symbol)
-        if orders is not None and orders.is_due(event.exchange_ts):
+        if orders is not None and (orders.pending or orders.listing.next_funding_ns):
             self.exchange.advance(orders, event.exchange_ts, event.ts, facts)
-        shadows = self.shadows
-        if shadows:
-            for shadow in shadows:
-                shadow.before(event)
-        is_met = True
+        shadows, is_met = self.shadows, True
+        for shadow in shadows:
+            shadow.before(event)
         if isinstance(event, BookUpdate):
             is_met = self.market.apply_book(event)
             if is_met and orders is not None:

@@ -83,8 +83,8 @@ class Market:
     """The listings, changed only by ``apply``.
 
     ``fees`` are by category or symbol; ``one_way_ns`` is half of the round trip last measured.
-    ``notices`` collects the gaps found here, books that crossed and came back, for the caller to
-    record and clear; the codec tells of all others as events.
+    ``notices`` are the gaps that the last step found here, books that crossed and came back, for
+    the caller to record; the codec tells of all others as events.
     """
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from decimal import Decimal
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
@@ -73,12 +73,15 @@ def plain_values(fact: Fact) -> list[Any]:
 
 def _line(kind: type[Fact], values: list[Any]) -> bytes:
     _, _, tag_at, row = _SHAPES[kind]
-    optional = _OPTIONAL.get(kind)
-    if optional is not None:
-        values = values.copy()
-        for index in optional:
-            if values[index] is None:
-                values[index] = msgspec.UNSET
+    later = _LATER_OF.get(kind)
+    if later is not None:
+        if later.is_unused(values):
+            values, tag_at, row = later.others(values), later.tag_at, later.row
+        else:
+            values = [
+                msgspec.UNSET if value is None and index in later.places else value
+                for index, value in enumerate(values)
+            ]
     return _encode(row(*values[:tag_at], kind.__name__, *values[tag_at:])) + b"\n"
 
 
@@ -110,7 +113,7 @@ FIELDS: Final = {kind: tuple(sorted(kind.__struct_fields__)) for kind in get_arg
 """The fields of every kind of fact, sorted."""
 _SHAPES: Final = {kind: _shape(kind) for kind in get_args(Fact)}
 
-LATER: Final = {
+LATER: Final[dict[type[Any], tuple[str, ...]]] = {
     Order: (
         "trigger_price", "trigger_by", "trigger_direction", "stop_type",
         "take_profit", "take_profit_by", "stop_loss", "stop_loss_by",
@@ -119,6 +122,24 @@ LATER: Final = {
 }  # fmt: skip
 """Fields that most facts of their kind do not use, left out of the line while they are None: a
 digest from before they existed is still the digest of the same facts."""
-_OPTIONAL: Final[dict[type[Any], tuple[int, ...]]] = {
-    kind: tuple(FIELDS[kind].index(name) for name in names) for kind, names in LATER.items()
-}
+
+
+class _Later:
+    """A kind's later fields, and how it is written without any of them."""
+
+    def __init__(self, kind: type[Any]) -> None:
+        fields, later = FIELDS[kind], LATER[kind]
+        kept = [name for name in fields if name not in later]
+        keys = sorted([*kept, "type"])
+        self.places = frozenset(map(fields.index, later))
+        self.tag_at = keys.index("type")
+        self.row = msgspec.defstruct(kind.__name__, [(key, Any) for key in keys], gc=False)
+        self.others: Callable[[list[Any]], Any] = itemgetter(*map(fields.index, kept))
+        self._nones = (None,) * (len(later) + 1)
+        self._later = itemgetter(*self.places, min(self.places))  # two at least: a tuple
+
+    def is_unused(self, values: list[Any]) -> bool:
+        return bool(self._later(values) == self._nones)
+
+
+_LATER_OF: Final = {kind: _Later(kind) for kind in LATER}

@@ -47,16 +47,6 @@ class Book(Struct, gc=False):
     seq: Counter64
 
 
-class BookMessage(Struct, gc=False):
-    """A whole message of an order-book topic, read at once."""
-
-    topic: str
-    type: str
-    data: Book
-    ts: Milliseconds = 0
-    cts: Milliseconds = 0
-
-
 class PublicTrade(Struct, gc=False):
     T: Milliseconds
     S: Side
@@ -65,13 +55,6 @@ class PublicTrade(Struct, gc=False):
     seq: Counter64 = 0
     BT: bool = False
     RPI: bool = False
-
-
-class TradeMessage(Struct, gc=False):
-    """A whole message of a trade topic, read at once."""
-
-    topic: str
-    data: list[PublicTrade]
 
 
 class Tickers(Struct, gc=False, rename="camel"):
@@ -97,8 +80,6 @@ class Kline(Struct, gc=False):
 
 
 envelope = msgspec.json.Decoder(Envelope).decode
-book_message = msgspec.json.Decoder(BookMessage).decode
-trade_message = msgspec.json.Decoder(TradeMessage).decode
 book = msgspec.json.Decoder(Book).decode
 trades = msgspec.json.Decoder(list[PublicTrade]).decode
 tickers = msgspec.json.Decoder(Tickers).decode

@@ -36,7 +36,6 @@ _DEPTH_NAMES = frozenset(map(str, DEPTHS))
 _PROBLEMS_KEPT = 100
 SNAPSHOT_WAIT_NS = 2_000_000_000
 """How long deltas may come without the snapshot that they change, before it is asked for."""
-_TOPIC_FIRST = b'{"topic":"'
 _TOPIC_IN_PIECES = re.compile(rb'"topic"\s*:\s*"([\w.]{1,100})"')
 
 Skip: TypeAlias = Literal["malformed", "unknown topic", "refused", "no connection"]
@@ -130,37 +129,7 @@ class Codec:
         ]
 
     def _frame(self, frame: Frame) -> list[Event]:
-        """Books and trades of a known topic are read at once, everything else by its parts."""
         self.frames += 1
-        data = frame.data
-        topics = self._topics.get(frame.conn)
-        if topics and data.startswith(_TOPIC_FIRST):
-            start = len(_TOPIC_FIRST)
-            text = data[start : data.find(b'"', start)].decode("latin-1")
-            topic = topics.get(text)
-            if topic is not None:
-                events = self._whole(frame, topic, text)
-                if events is not None:
-                    return events
-        return self._by_parts(frame)
-
-    def _whole(self, frame: Frame, topic: Topic, text: str) -> list[Event] | None:
-        """A message read in one go; None if it is not quite of the usual shape."""
-        try:
-            if topic.depth:
-                message = payloads.book_message(frame.data)
-                if message.topic == text:
-                    stamp_ms = message.cts or message.ts
-                    return self._book(frame, topic, message.type, stamp_ms, message.data)
-            elif topic.kind == "publicTrade":
-                trades = payloads.trade_message(frame.data)
-                if trades.topic == text:
-                    return _trades(frame.ts, topic, trades.data)
-        except UNREADABLE:
-            pass  # the slow way finds out what is wrong, and says so
-        return None
-
-    def _by_parts(self, frame: Frame) -> list[Event]:
         topics = self._topics.get(frame.conn)
         if topics is None:
             return self._skip(frame, "no connection", "a frame before its connection opened")
@@ -181,22 +150,16 @@ class Codec:
                 return self._skip(frame, "unknown topic", f"{text[:80]!r}")
             topics[text] = topic
         try:
-            return self._data(frame, topic, envelope)
+            if topic.kind == "orderbook":
+                return self._book(frame, topic, envelope)
+            if topic.kind == "publicTrade":
+                return self._trades(frame.ts, topic, envelope)
+            if topic.kind == "tickers":
+                return self._ticker(frame.ts, topic, envelope)
+            return self._klines(frame.ts, topic, envelope)
         except UNREADABLE as error:
             self._skip(frame, "malformed", f"{text}: {_quote(frame, error)}")
             return self._lose(frame, topic, "a frame could not be read")
-
-    def _data(self, frame: Frame, topic: Topic, envelope: Envelope) -> list[Event]:
-        match topic.kind:
-            case "orderbook":
-                data = payloads.book(envelope.data)
-                return self._book(frame, topic, envelope.type, envelope.cts or envelope.ts, data)
-            case "publicTrade":
-                return _trades(frame.ts, topic, payloads.trades(envelope.data))
-            case "tickers":
-                return self._ticker(frame.ts, topic, envelope)
-            case _:
-                return self._klines(frame.ts, topic, envelope)
 
     def _lose(self, frame: Frame, topic: Topic, reason: str) -> list[Event]:
         """A delta is missing, or a print: the symbol is unknown until its next snapshot.
@@ -240,11 +203,10 @@ class Codec:
 
     # --- the topics' data ----------------------------------------------------------------------
 
-    def _book(
-        self, frame: Frame, topic: Topic, kind: str, stamp_ms: int, data: payloads.Book
-    ) -> list[Event]:
+    def _book(self, frame: Frame, topic: Topic, envelope: Envelope) -> list[Event]:
+        data = payloads.book(envelope.data)
         ts = frame.ts
-        is_snapshot = kind == "snapshot" or data.u == 1
+        is_snapshot = envelope.type == "snapshot" or data.u == 1
         if is_snapshot:
             events: list[Event] = [] if topic.is_live else [FeedUp(ts, topic.symbol)]
         elif not topic.is_live:
@@ -259,7 +221,7 @@ class Codec:
         number = E12_OF_TEXT
         update = BookUpdate(
             ts,
-            stamp_ms * MS,
+            (envelope.cts or envelope.ts) * MS,
             topic.symbol,
             topic.depth,
             data.u,
@@ -273,6 +235,14 @@ class Codec:
         topic.u = data.u
         events.append(update)
         return events
+
+    def _trades(self, ts: int, topic: Topic, envelope: Envelope) -> list[Event]:
+        symbol = topic.symbol
+        number = E12_OF_TEXT
+        return [
+            Trade(ts, t.T * MS, symbol, t.seq, t.S, number[t.p], number[t.v], t.BT, t.RPI)
+            for t in payloads.trades(envelope.data)
+        ]
 
     def _ticker(self, ts: int, topic: Topic, envelope: Envelope) -> list[Event]:
         """Linear tickers come as deltas: a key that is absent is unchanged."""
@@ -305,15 +275,6 @@ class Codec:
             for k in payloads.klines(envelope.data)
             if k.confirm
         ]  # fmt: skip
-
-
-def _trades(ts: int, topic: Topic, trades: list[payloads.PublicTrade]) -> list[Event]:
-    symbol = topic.symbol
-    number = E12_OF_TEXT
-    return [
-        Trade(ts, t.T * MS, symbol, t.seq, t.S, number[t.p], number[t.v], t.BT, t.RPI)
-        for t in trades
-    ]
 
 
 def _says_more(new: Ticker, old: Ticker) -> bool:
