@@ -15,8 +15,8 @@ from bot.cli import app
 from bot.kvcache import KVCacheManager
 from bot.model import CANDLE_TOKENS, seeded
 from bot.model.dataset import future_returns, load_dataset
-from bot.model.rank import rank_correlation
 from bot.model.recipe import RECIPES
+from bot.model.scores import rank_correlation
 from bot.venue.archive_feed import ArchiveError
 from tests.venue.real_data import real
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from bot.model.crops import predicted
 from bot.model.dataset import Dataset, DatasetError, future_returns, parts_of
 from bot.model.losses import loss_of
-from bot.model.rank import daily_rank_correlations, rank_correlation
 from bot.model.recipe import Recipe, split_of
+from bot.model.scores import daily_rank_ics, rank_correlation
 from bot.model.transformer import CausalTransformer, TransformerConfig
 
 _LEAST_SCALE = 1e-12
@@ -119,7 +119,8 @@ def figures_of(
         pooled = rank_correlation(forecast, outcome) if known.any() else math.nan
         figures[f"ic_{horizon}"] = pooled
         if ready.data.kind == "candles":
-            daily, _ = daily_rank_correlations(forecast, outcome, ts[known], series[known])
+            daily = daily_rank_ics(forecast, outcome, ts[known], series[known]).values
+            daily = daily[np.isfinite(daily)]
             figures[f"daily_ic_{horizon}"] = float(daily.mean()) if len(daily) else math.nan
         # not the daily one: within a day the level of the price ranks even a random walk's returns
         correlations.append(pooled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -37,7 +38,7 @@ class _Plot:
 
     def values(self, unit: str = "") -> str:
         """The value axis and its grid."""
-        parts = []
+        parts, step = [], 0.92 * (self._high - self._low) / _GRID_LINES
         for index in range(_GRID_LINES + 1):
             value = self._low + (self._high - self._low) * (0.04 + 0.92 * index / _GRID_LINES)
             y = self.y(value)
@@ -46,7 +47,7 @@ class _Plot:
             )
             parts.append(
                 f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">'
-                f"{_number(value, unit)}</text>"
+                f"{_number(value, unit, step)}</text>"
             )
         return "".join(parts)
 
@@ -129,7 +130,9 @@ def _empty(title: str) -> str:
     return f'<p class="none">Nothing to draw for {escape(title.lower())}.</p>'
 
 
-def _number(value: float, unit: str) -> str:
+def _number(value: float, unit: str, step: float) -> str:
+    """With as many digits as tell one line of the grid from the next."""
     if unit == "%":
-        return f"{value * 100:.1f}%"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+        value, step = value * 100, step * 100
+    digits = min(max(1 - math.floor(math.log10(step)), 0), 8) if step > 0 else 2
+    return f"{value:,.{digits}f}{unit}"

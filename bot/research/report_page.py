@@ -204,12 +204,12 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"
+    return "-" if value is None else f"{value:.2%}"
 
 
 def _plain(value: Any) -> str:
     if value is None:
-        return ""
+        return "-"
     try:
         number = float(value)
     except ValueError:
