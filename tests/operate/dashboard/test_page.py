@@ -49,6 +49,7 @@ async def test_a_live_runs_page_shows_the_ledgers_numbers_takes_commands_and_has
             await pause(view)
             await in_thread(bot.wait_for, lambda: paused(bot), "the pause in the ledger")
             await click(view, "cancel_all")
+            await click(view, "flatten")
             await settled(view, bot)
             await numbers_are_the_ledgers(view, bot)
             for theme in ("dark", "light"):
@@ -87,13 +88,14 @@ async def click(view, name: str) -> None:
 
 
 async def settled(view, bot: Bot) -> None:
-    """Paused and without orders: nothing moves but the market."""
+    """Paused, flat, without orders: nothing is left to reduce, only the market moves."""
+    db = f"sqlite:///{bot.folder}/data/kvtrader.db"
+
+    def is_flat() -> bool:
+        return all(row["position"] == "0" for row in reading.read(db, queries.positions))
+
+    await in_thread(bot.wait_for, is_flat, "a flat account")
     await view.until("document.querySelector('#orders td').textContent === 'no open orders'")
-
-    def is_same() -> bool:
-        return len(bot.rows("fills")) == len(bot.rows("fills"))
-
-    await in_thread(bot.wait_for, is_same, "an end of fills")
     await asyncio.sleep(3)
 
 
