@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from msgspec.structs import replace
 
 from bot.config import ConfigError, Settings
 from bot.config_trade import Model
@@ -34,6 +35,8 @@ from bot.model import (
     predictor_config,
     seeded,
 )
+from bot.model.allocation import Allocation
+from bot.model.portfolio import PORTFOLIO, Layout, MultiAssetPortfolioInference, members
 from bot.model.registry import Registry
 from bot.operate import state
 from bot.research.predicted import Reader
@@ -71,7 +74,19 @@ def checkpoints(settings: Settings) -> dict[str, Checkpoint]:
             name=ANALYZER,
             tokens=BOOK_TOKENS,
         )
+    if models.portfolio.enabled:
+        found[PORTFOLIO] = _portfolio(settings)
     return found
+
+
+def _portfolio(settings: Settings) -> Checkpoint:
+    """A predictor's checkpoint under the portfolio's name."""
+    try:
+        path = Registry().path_of(PREDICTOR, settings.models.portfolio.checkpoint)
+        given = at_interval(load(path), settings.feed.interval)
+    except CheckpointError as error:
+        raise CheckpointError(f"models.portfolio.checkpoint: {error}") from error
+    return replace(given, card=replace(given.card, name=PORTFOLIO))
 
 
 def _given(role: str, model: Model) -> Checkpoint | None:
@@ -143,7 +158,36 @@ def _forecasters(
                 execution=executions[ANALYZER],
                 stream=stream,
             )
+    if PORTFOLIO in models:
+        made |= _members(settings, models[PORTFOLIO], caches)
     return made
+
+
+def _members(
+    settings: Settings, checkpoint: Checkpoint, caches: KVCacheManager
+) -> dict[tuple[str, str], Forecaster]:
+    """A forecaster a symbol, all of one portfolio. Raises ConfigError."""
+    wanted, cache = settings.models.portfolio, settings.models.cache
+    market = wanted.market or settings.symbols[0]
+    horizons = len(checkpoint.card.config.horizons_ns)
+    if wanted.horizon >= horizons:
+        raise ConfigError(
+            f"models.portfolio.horizon {wanted.horizon}: the model has {horizons}, from 0 on"
+        )
+    try:
+        whole = MultiAssetPortfolioInference(
+            checkpoint,
+            caches,
+            settings.symbols,
+            Layout(market, wanted.own_tokens, wanted.horizon),
+            rules=Allocation(wanted.long_only, wanted.volatility, wanted.cap, wanted.gross),
+            block_size=cache.block_size,
+            kv_cache_dtype=cache.kv_cache_dtype,
+            execution=_execution(settings, checkpoint) if cache.kind == "paged" else None,
+        )
+        return {(PORTFOLIO, each.symbol): each for each in members(whole)}
+    except ValueError as error:
+        raise ConfigError(f"models.portfolio: {error}") from error
 
 
 def chunked(
@@ -151,12 +195,18 @@ def chunked(
 ) -> tuple[list[Reader], KVCacheManager]:
     """Readers that take a recorded stream in pieces; ``latency_ns`` by model's name.
 
-    Raises as ``forecasters`` does.
+    Raises as ``forecasters`` does, and ConfigError for a portfolio.
     """
+    if PORTFOLIO in models:
+        raise ConfigError(
+            "models.portfolio: a backtest predicts no portfolio: set models.portfolio.enabled: "
+            "false; a run that had one is replayed with `bot replay`"
+        )
     made, caches = forecasters(settings, models, stream=ChunkedStream)
     cards = {model.card.name: model.card for model in models.values()}
     readers = []
     for (name, _), each in made.items():
+        assert isinstance(each, RealTimePricePredictor | StreamingOrderBookAnalyzer)
         assert isinstance(each.stream, ChunkedStream)
         readers.append(Reader(each, each.stream, cards[name], latency_ns[name]))
     return readers, caches
