@@ -38,7 +38,7 @@ class Inbox(Protocol):
         """Take the item at once, also beyond the limit: a read in progress cannot be undone."""
 
     def put_frames(self, conn: str, messages: Sequence[bytes]) -> bool:
-        """Stamp the messages of one read and take them in; returns whether there is room for more."""
+        """Stamp the messages of one read and take them in; is there room for more?"""
 
     @property
     def has_room(self) -> asyncio.Event:

@@ -244,22 +244,19 @@ class Codec:
         asks: list[Level],
     ) -> list[Event]:
         """An update that follows the one before it, or what it means that it does not."""
-        events: list[Event] = []
-        if is_snapshot or u == 1:
-            is_snapshot = True
-            if not topic.is_live:
-                events.append(FeedUp(frame.ts, topic.symbol))
-            topic.is_live = True
-            topic.waiting_since = 0
-        elif u != topic.u + 1 or not topic.is_live:
+        ts = frame.ts
+        is_snapshot = is_snapshot or u == 1
+        if not is_snapshot and (u != topic.u + 1 or not topic.is_live):
             return self._not_next(frame, topic, u)
         topic.u = u
-        events.append(
-            BookUpdate(
-                frame.ts, exchange_ts, topic.symbol, topic.depth, u, seq, is_snapshot, bids, asks
-            )
+        update = BookUpdate(
+            ts, exchange_ts, topic.symbol, topic.depth, u, seq, is_snapshot, bids, asks
         )
-        return events
+        if topic.is_live:
+            return [update]
+        topic.is_live = True
+        topic.waiting_since = 0
+        return [FeedUp(ts, topic.symbol), update]
 
     def _not_next(self, frame: Frame, topic: Topic, u: int) -> list[Event]:
         if not topic.is_live:

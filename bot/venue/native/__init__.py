@@ -20,21 +20,23 @@ ScannedTrades: TypeAlias = tuple[str, list[ScannedTrade]]
 """(topic, trades)"""
 Scan: TypeAlias = Callable[[bytes], ScannedBook | ScannedTrades | None]
 
-try:
-    from bot.venue.native._scan import scan as _native
-except ImportError:
-    _native = None
-
 
 def unread(data: bytes) -> None:
-    """What takes the scanner's place where it was not built: every frame is left to ``payloads``."""
+    """Take the scanner's place where it was not built: every frame is left to ``payloads``."""
     del data
 
 
-scan: Scan = _native or unread
+try:
+    from bot.venue.native import _scan
+except ImportError:
+    _is_built = False
+else:
+    _is_built = True
+
+scan: Scan = _scan.scan if _is_built else unread
 """The parts of a frame; None for a frame that it leaves to ``payloads``."""
 
 
 def available() -> bool:
     """Whether the extension was built and can be loaded."""
-    return _native is not None
+    return _is_built
