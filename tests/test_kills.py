@@ -1,4 +1,4 @@
-"""``bot paper`` killed at random moments and restarted each time is one run, as if it never died."""
+"""A bot killed at random moments and restarted each time is one run, as if it never died."""
 
 from __future__ import annotations
 

@@ -97,6 +97,8 @@ def clear_errors(url: URL, doing: str) -> Iterator[None]:
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         raise LedgerError(f"{shown(url)}: {doing}: {_one_line(cause)}") from error
+    except TimeoutError as error:
+        raise LedgerError(f"{shown(url)}: {doing}: it does not answer") from error
     except OSError as error:
         raise LedgerError(f"{shown(url)}: {doing}: {_one_line(error)}") from error
 
