@@ -1,0 +1,89 @@
+"""A whole run, written piece by piece, gives the same rows in SQLite and in Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from bot.core.instrument import amount
+from bot.ledger.bookkeeper import Bookkeeper
+from bot.ledger.columns import metadata
+from bot.ledger.connect import with_connection
+from bot.ledger.invariants import check_run
+from bot.ledger.runs import start_run
+from bot.ledger.schema import open_ledger
+from bot.ledger.writer import LedgerWriter
+from bot.run import Run
+from tests.core.lives import DEPOSIT, engine, feed
+
+POSTGRES = pytest.mark.parametrize("url", ["postgres"], indirect=True)
+
+
+async def written(ledger: AsyncEngine, run_id: str, seed: int, commits: Random) -> None:
+    """One life into ``ledger``, committed at moments of its own."""
+    await start_run(ledger, run_id, mode="paper", instance="i", started_ts=1, config={},
+                    code_version="x", deposits={"USDT": amount(DEPOSIT)})  # fmt: skip
+    made = engine(seed)
+    writer = LedgerWriter(ledger, run_id)
+    run = Run(made, Bookkeeper(writer, made.market, made.account))
+    for event in feed(seed):
+        run.take(event)
+        if commits.random() < 0.05:
+            await writer.commit(run.position - commits.randint(0, 3))
+    run.finish()
+    await writer.commit(None)
+
+
+async def rows_of(ledger: AsyncEngine) -> dict[str, list[dict[str, Any]]]:
+    async with ledger.connect() as connection:
+        return {
+            table.name: [
+                dict(row)
+                for row in (
+                    await connection.execute(select(table).order_by(*table.primary_key.columns))
+                ).mappings()
+            ]
+            for table in metadata.sorted_tables
+        }
+
+
+async def hold_against_each_other(folder: Path, url: str, seeds: range) -> set[str]:
+    """The tables that had rows."""
+    ledgers = [await open_ledger(each) for each in (f"sqlite:///{folder}/ledger.db", url)]
+    try:
+        for seed in seeds:
+            for number, ledger in enumerate(ledgers):
+                await written(ledger, f"r{seed:05}", seed, Random(seed + number))
+        ours, theirs = [await rows_of(ledger) for ledger in ledgers]
+    finally:
+        await asyncio.gather(*(ledger.dispose() for ledger in ledgers))
+    for name, found in ours.items():
+        assert found == theirs[name], name
+    return {name for name, found in ours.items() if found}
+
+
+@POSTGRES
+async def test_both_databases_have_the_same_rows_of_a_whole_run(tmp_path, url):
+    used = await hold_against_each_other(tmp_path, url, range(4))
+    assert used >= {
+        "runs", "signals", "orders", "order_events", "fills", "funding_paid", "liquidations",
+        "postings", "quotes", "positions", "predictions", "gaps", "commands", "instruments",
+        "shadow_fills", "shadow_outcomes",
+    }  # fmt: skip
+    for each in (f"sqlite:///{tmp_path}/ledger.db", url):
+        for seed in range(4):
+            run_id = f"r{seed:05}"
+            await asyncio.to_thread(with_connection, each, lambda c, r=run_id: check_run(c, r))
+
+
+@POSTGRES
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+async def test_both_databases_have_the_same_rows_of_a_thousand_runs(tmp_path, url):
+    await hold_against_each_other(tmp_path, url, range(1000))
