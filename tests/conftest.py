@@ -86,15 +86,20 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[s
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/data/ledger.db"
         return
-    server = parse_url(request.getfixturevalue("postgres_server"))
     name = f"t{abs(hash(request.node.nodeid))}"
-    engine = create_async_engine(server, isolation_level="AUTOCOMMIT")
+    yield await new_database(request.getfixturevalue("postgres_server"), name)
+
+
+async def new_database(server: str, name: str) -> str:
+    """An empty database of a Postgres, as a user would write it."""
+    uri = parse_url(server)
+    engine = create_async_engine(uri, isolation_level="AUTOCOMMIT")
     try:
         async with engine.connect() as connection:
             await connection.execute(text(f"CREATE DATABASE {name}"))
     finally:
         await engine.dispose()
-    yield server.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+    return uri.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")

@@ -11,33 +11,13 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bot.core.instrument import amount
-from bot.ledger.bookkeeper import Bookkeeper
 from bot.ledger.columns import metadata
 from bot.ledger.connect import with_connection
 from bot.ledger.invariants import check_run
-from bot.ledger.runs import start_run
 from bot.ledger.schema import open_ledger
-from bot.ledger.writer import LedgerWriter
-from bot.run import Run
-from tests.core.lives import DEPOSIT, engine, feed
+from tests.ledger.samples import life
 
 POSTGRES = pytest.mark.parametrize("url", ["postgres"], indirect=True)
-
-
-async def written(ledger: AsyncEngine, run_id: str, seed: int, commits: Random) -> None:
-    """One life into ``ledger``, committed at moments of its own."""
-    await start_run(ledger, run_id, mode="paper", instance="i", started_ts=1, config={},
-                    code_version="x", deposits={"USDT": amount(DEPOSIT)})  # fmt: skip
-    made = engine(seed)
-    writer = LedgerWriter(ledger, run_id)
-    run = Run(made, Bookkeeper(writer, made.market, made.account))
-    for event in feed(seed):
-        run.take(event)
-        if commits.random() < 0.05:
-            await writer.commit(run.position - commits.randint(0, 3))
-    run.finish()
-    await writer.commit(None)
 
 
 async def rows_of(ledger: AsyncEngine) -> dict[str, list[dict[str, Any]]]:
@@ -59,7 +39,7 @@ async def hold_against_each_other(folder: Path, url: str, seeds: range) -> set[s
     try:
         for seed in seeds:
             for number, ledger in enumerate(ledgers):
-                await written(ledger, f"r{seed:05}", seed, Random(seed + number))
+                await life(ledger, f"r{seed:05}", seed, Random(seed + number))
         ours, theirs = [await rows_of(ledger) for ledger in ledgers]
     finally:
         await asyncio.gather(*(ledger.dispose() for ledger in ledgers))
