@@ -117,7 +117,9 @@ class Kept:
 
     async def is_complete(self) -> None:
         """The database has each fact once, and the journal their causes."""
-        self._tasks[-1].cancel()
+        deciding = self._tasks.pop()
+        deciding.cancel()
+        await asyncio.gather(deciding, return_exceptions=True)
         await asyncio.to_thread(self.journal.flush)
         await self.until(lambda: not self.writer.pending, "end of the backlog")
         engine = engine_for(self.url)
