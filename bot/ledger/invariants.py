@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from itertools import accumulate
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, select
@@ -205,6 +206,7 @@ def _wallets_are_what_was_posted(connection: Connection, run_id: str) -> None:
     ]
     if not rows or rows[0]["position"] != 0:
         return  # a run without a deposit on record
+    rows.sort(key=itemgetter("position"))
     positions = [row["position"] for row in rows]
     sums = list(accumulate((to_e12(row["amount"]) for row in rows), initial=0))
     for row in _rows(connection, tables.equity, run_id):

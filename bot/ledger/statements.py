@@ -27,12 +27,14 @@ class WideInsert:
     by row it would have to win the lock back for each.
     """
 
+    COUNTS: Final = (512, 64, 8, 1)
+
     def __init__(self, table: Table, columns: tuple[str, ...], more: str, most: int) -> None:
         head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608
         row = f"({', '.join('?' * len(columns))})"
         self._texts = {
             count: f"{head}{', '.join([row] * count)} ON CONFLICT {more}"
-            for count in (512, 64, 8, 1)
+            for count in self.COUNTS
             if count <= most
         }
 
@@ -48,9 +50,11 @@ class WideInsert:
 class ArrayInsert:
     """For Postgres: an array a column, so that any number of rows is one short statement.
 
-    It is parsed and planned once, and the driver encodes an array several times faster than as
-    many parameters.
+    It is parsed and planned once, whatever its length. The driver encodes on the event loop, so a
+    statement takes no more rows than a millisecond encodes.
     """
+
+    MOST: Final = 128
 
     def __init__(
         self, engine: AsyncEngine, table: Table, columns: tuple[str, ...], more: str, most: int
@@ -61,7 +65,7 @@ class ArrayInsert:
             f"INSERT INTO {table.name} ({', '.join(columns)}) "  # noqa: S608 - our own names
             f"SELECT * FROM unnest({arrays}) ON CONFLICT {more}"
         )
-        self._most = most
+        self._most = min(most, self.MOST)
 
     async def execute(self, connection: AsyncConnection, many: list[rows.Row]) -> None:
         for start in range(0, len(many), self._most):
