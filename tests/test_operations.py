@@ -184,13 +184,11 @@ async def trade_beside_trouble(folder: Path, seconds: float, seed: int) -> None:
     assert "Traceback" not in running.errors
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # amqtt's sockets
 async def test_trading_facts_are_those_of_a_replay_whatever_the_broker_does(folder):
     await trade_beside_trouble(folder, 6.0, seed=5)
 
 
 @pytest.mark.nightly
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # amqtt's sockets
 async def test_ten_minutes_of_a_bad_broker_change_nothing(folder):
     await trade_beside_trouble(folder, 600.0, seed=6)
 
