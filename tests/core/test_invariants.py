@@ -90,8 +90,6 @@ class Told:
             elif type(fact) is Fill:
                 assert fact.exchange_ts >= self._arrived[fact.order_id]
                 assert market.listing(fact.symbol).is_live or fact.cause == "take"
-            elif type(fact) is Liquidated:
-                assert not [f for f in facts[facts.index(fact) :] if type(f) is Fill]
         if type(event) is Trade:
             lots = [
                 to_e12(fact.qty)
