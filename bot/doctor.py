@@ -183,7 +183,7 @@ async def _rest(rest: Rest, urls: Urls) -> Answer:
 
 
 async def _clock(rest: Rest) -> Answer:
-    offset_ms = await rest.server_time_offset() / 1e6
+    offset_ms = (await rest.clock_offset()).offset_ns / 1e6
     if abs(offset_ms) > OFFSET_MAX_MS:
         raise NotWell(
             f"this machine's clock is {offset_ms:+.0f} ms from the venue's: set it (chrony, ntpd)"

@@ -29,7 +29,6 @@ from bot.operate.mqtt import CLOSE_S, Broker, Mqtt, State, Wiring, tls_context
 from bot.operate.notify import Limits, Notifier, apprise_sender
 from bot.operate.outbox import FillCursor, Outbox
 from bot.publish import Fills, Publisher
-from bot.venue.rest import Rest
 
 MQTT = "mqtt"
 """The source of commands that came by MQTT."""
@@ -42,7 +41,6 @@ class Beside(Struct, frozen=True):
     settings: Settings
     ledger: AsyncEngine
     inbox: Inbox
-    rest: Rest
     begun: Begun
     live: Live
 
@@ -76,7 +74,7 @@ class Operations:
             self._connect()
         self._jobs = jobs(
             Parts(
-                settings, beside.ledger, beside.inbox, beside.rest, begun.run, begun.writer,
+                settings, beside.ledger, beside.inbox, begun.run, begun.writer,
                 beside.live, self.notifier.tell,
             )
         )  # fmt: skip

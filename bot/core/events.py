@@ -126,13 +126,17 @@ class Ticker(Struct, frozen=True, tag=True, gc=False):
 
 
 class FundingRate(Struct, frozen=True, tag=True, gc=False):
-    """A settled rate from the venue's history, for settlements that the stream missed."""
+    """A settled rate from the venue's history, for settlements that the stream missed.
+
+    ``mark`` is the price that it was settled at; None: the mark now known stands in for it.
+    """
 
     ts: int
     exchange_ts: int
     symbol: str
     rate: Decimal
     funding_ts: int
+    mark: Decimal | None = None
 
 
 class FeedDown(Struct, frozen=True, tag=True, gc=False):
