@@ -45,6 +45,13 @@ class Beside(Struct, frozen=True):
     live: Live
 
 
+def broker_of(settings: Settings) -> Broker:
+    """The broker that the settings name. Raises BrokerError and ConfigError."""
+    mqtt = settings.mqtt
+    tls = tls_context(mqtt.ca_file, mqtt.cert_file, mqtt.key_file) if mqtt.tls else None
+    return Broker(mqtt.host, mqtt.port, mqtt.username, secret_values.mqtt_password(settings), tls)
+
+
 class Operations:
     """Everything beside a run. ``feeds`` belong to the run's TaskGroup, ``close`` to its end."""
 
@@ -135,9 +142,7 @@ class Operations:
     def _connect(self) -> None:
         beside, mqtt = self._beside, self._beside.settings.mqtt
         begun = beside.begun
-        tls = tls_context(mqtt.ca_file, mqtt.cert_file, mqtt.key_file) if mqtt.tls else None
-        password = secret_values.mqtt_password(beside.settings)
-        broker = Broker(mqtt.host, mqtt.port, mqtt.username, password, tls)
+        broker = broker_of(beside.settings)
         folder = beside.settings.journal.folder / begun.id
         wiring = Wiring(
             f"kvtrader/{beside.settings.instance}",

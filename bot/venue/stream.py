@@ -92,7 +92,9 @@ class MarketStream:
         self._connection: Connection | None = None
         self._to_renew: dict[str, None] = {}
         self._renewal_wanted = asyncio.Event()
-        self._renewals = renewals or RateLimit(10, 10.0)
+        self._renewals = renewals or RateLimit(
+            max(10, len(self.topics)), 10.0, clock=clock, sleep=pause
+        )
 
     async def run(self) -> None:
         """Keep the topics coming until cancelled. Raises VenueUnreachable (see the class)."""
@@ -111,8 +113,8 @@ class MarketStream:
     def resubscribe(self, topic: str) -> None:
         """Ask for a fresh snapshot of one topic, soon.
 
-        Requests for a topic that already waits are one request, and at most 10 in 10 s are sent,
-        unless the constructor was given another limit.
+        Requests for a topic that already waits are one request, and in 10 s at most 10 are sent,
+        or one a topic where there are more, unless the constructor was given another limit.
         A connect, which subscribes everything, takes their place.
         """
         if topic not in self.topics:
