@@ -159,6 +159,3 @@ async def test_a_broker_that_lets_us_in_is_well_and_one_that_does_not_is_a_probl
     async with amqtt_broker(free_port()) as port:
         found = await broker(tmp_path, port)
         assert (found.ok, found.detail) == (True, f"mqtt://127.0.0.1:{port} lets us in")
-    (tmp_path / "passwords").write_text("me:$6$salt$nothing\n")
-    async with amqtt_broker(free_port(), tmp_path / "passwords") as port:
-        assert not (await broker(tmp_path, port, username="me")).ok

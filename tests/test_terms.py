@@ -189,10 +189,10 @@ def settled(count: int) -> list[FundingRate]:
 async def test_what_the_stream_settles_is_not_asked_for():
     known, venue = market(T0), Venue()
     missed = MissedFunding(known)
-    for n in range(1, 6):
+    for n in range(5):
         assert await missed.read(venue, T0 + n * 8 * H_NS - 2 * GRACE_NS) == []
-        known.listing(LINEAR).next_funding_ns = T0 + n * 8 * H_NS
-        assert await missed.read(venue, T0 + (n - 1) * 8 * H_NS + 2 * GRACE_NS) == []
+        known.listing(LINEAR).next_funding_ns = T0 + (n + 1) * 8 * H_NS
+        assert await missed.read(venue, T0 + n * 8 * H_NS + 2 * GRACE_NS) == []
     assert venue.asked == []
 
 

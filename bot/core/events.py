@@ -126,10 +126,7 @@ class Ticker(Struct, frozen=True, tag=True, gc=False):
 
 
 class FundingRate(Struct, frozen=True, tag=True, gc=False):
-    """A settled rate from the venue's history, for settlements that the stream missed.
-
-    ``mark`` is the price that it was settled at; None: the mark now known stands in for it.
-    """
+    """A rate that the stream missed, from the venue's history; without a mark, today's counts."""
 
     ts: int
     exchange_ts: int

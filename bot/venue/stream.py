@@ -200,14 +200,13 @@ class MarketStream:
 
     async def _watch(self, connection: Connection) -> None:
         """End a connection that is silent, or that leaves a request without an answer."""
-        clock = self._clock
         while True:
             if connection.paused.is_set():
                 await self._pause(self._silence_s)
                 continue
-            silent_in_s = connection.heard_s + self._silence_s - clock()
-            unanswered_in_s = connection.asked_s() + self._connect_timeout_s - clock()
-            if silent_in_s <= 0:
+            now_s, heard_s = self._clock(), connection.heard_s
+            unanswered_in_s = connection.asked_s() + self._connect_timeout_s - now_s
+            if heard_s + self._silence_s <= now_s:
                 self._state = "stale"
                 connection.end(f"silent for {self._silence_s:g} s")
                 return
@@ -215,7 +214,13 @@ class MarketStream:
                 self._state = "stale"
                 connection.end(f"no answer to a request for {self._connect_timeout_s:g} s")
                 return
-            await self._pause(min(silent_in_s, unanswered_in_s))
+            # A market in which nothing happens is silent, too, but answers a ping.
+            due_s = heard_s + self._silence_s / 2
+            if due_s <= now_s:
+                if connection.pinged_s <= heard_s:
+                    connection.ping()
+                due_s = heard_s + self._silence_s
+            await self._pause(min(due_s - now_s, unanswered_in_s))
 
     async def _make_room(self, connection: Connection) -> None:
         """Read again when the inbox, having been full, has room."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from random import Random
@@ -235,22 +235,35 @@ class Believer:
         assert book.asks == asks, f"{where}: asks {book.asks.items() ^ asks.items()} differ"
         self.compared += 1
 
-    def unexplained_trades(self, symbol: str) -> list[tuple[int, int, int]]:
+    def unexplained_trades(
+        self, symbol: str, strikes: Sequence[Strike] = ()
+    ) -> list[tuple[int, int, int]]:
         """Prints that never came although the book was never marked down around them."""
+        delays = [strike for strike in strikes if strike.fault == "delay"]
         heard = [seq for seq, _, _ in self.trades[symbol]]
         lost = self._truth.trades[symbol] - self.trades[symbol] - self._truth.withdrawn
         return [
             one
             for one in lost
-            if min(heard) < one[0] < max(heard) and not self._is_explained(symbol, one[0])
+            if min(heard) < one[0] < max(heard) and not self._is_explained(symbol, one[0], delays)
         ]
 
-    def _is_explained(self, symbol: str, seq: int) -> bool:
-        """Whether the print was made in a gap, or so near to one that it was sent in it."""
-        at_ns = self._truth.stamps[symbol, seq]
+    def _is_explained(self, symbol: str, seq: int, delays: Sequence[Strike]) -> bool:
+        """Whether the print was sent in a gap, or so near to one that it may have been.
+
+        It was sent when it was made, or at the end of a delay that was on then.
+        """
+        made_ns = self._truth.stamps[symbol, seq]
+        made_s = (made_ns - START_NS) / 1e9
+        sent_ns = [made_ns] + [
+            START_NS + int(delay.end_s * 1e9)
+            for delay in delays
+            if symbol.startswith(delay.category) and delay.at_s <= made_s <= delay.end_s
+        ]
         return any(
             down.since_ns - SLOP_NS <= at_ns <= (down.until_ns or 1 << 63) + SLOP_NS
             for down in self.downs[symbol]
+            for at_ns in sent_ns
         )
 
 

@@ -19,7 +19,7 @@ def check(weather: Storm, names: set[str]) -> None:
     assert not any(stream.counters.faults for stream in believer.streams)
     if not names & UNSEEN:
         for symbol in SYMBOLS:
-            assert believer.unexplained_trades(symbol) == []
+            assert believer.unexplained_trades(symbol, weather.strikes) == []
     assert weather.late_recoveries() == []
     # Bounded: what is remembered does not grow with what goes wrong.
     assert weather.most_waiting < 1_000
