@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -45,6 +46,8 @@ class Beside(Struct, frozen=True):
     rest: Rest
     begun: Begun
     live: Live
+    config: Path | None = None
+    """The file that the settings came from, if another than usual."""
 
 
 class Operations:
@@ -77,7 +80,7 @@ class Operations:
         self._jobs = jobs(
             Parts(
                 settings, beside.ledger, beside.inbox, beside.rest, begun.run, begun.writer,
-                beside.live, self.notifier.tell,
+                beside.live, self.notifier.tell, beside.config,
             )
         )  # fmt: skip
         for job in self._jobs:
