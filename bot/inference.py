@@ -253,4 +253,5 @@ def state_of(worker: Worker, caches: KVCacheManager) -> state.Inference:
         counters.lost_events,
         latency,
         cache,
+        worker.drift(),
     )
