@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -131,6 +132,8 @@ async def _serve(made: _Paper) -> dict[str, Any]:
         operations.beside_run(parts) as beside,
     ):
         watching = _watching(made, live, observer)
+        gc.collect()
+        gc.freeze()  # what lives as long as the run is looked through no more: 0.1 s each time
         with ending(_stop(live)):
             await _unwrapped(live.serve([*_feeds(made, live), *watching, *beside.feeds()]))
     summary = _summary(made, live, time.monotonic() - started) | _load(observer)
