@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from typer.testing import CliRunner
 
 from bot import config, judge
+from bot.cli import app
 from bot.core.events import Candle
 from bot.ledger import judged, reading, tables
 from bot.ledger.runs import record_models, start_run
@@ -233,3 +235,13 @@ def test_too_few_days_are_never_enough() -> None:
                     since_ns=0, horizons_ns=(BAR_NS,))  # fmt: skip
     assert found.difference < 0
     assert not found.is_better
+
+
+def test_the_verb_that_lists_comparisons_has_none_before_the_first(judging) -> None:
+    found = CliRunner().invoke(app, ["models", "switches", "--json"])
+    assert json.loads(found.stdout) == []
+
+
+def test_the_verb_of_the_nightly_job_says_why_it_cannot_judge(judging) -> None:
+    found = CliRunner().invoke(app, ["models", "evaluate", "--json"])
+    assert isinstance(found.exception, judge.JudgementError)  # now is years after these bars

@@ -8,6 +8,7 @@ import io
 import json
 import random
 import signal
+import urllib.request
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -240,7 +241,7 @@ async def test_ten_minutes_of_bad_brokers_and_browsers_change_nothing(folder):
 
 # --- secrets --------------------------------------------------------------------------------------
 
-SECRETS = {name: f"planted-{name}-Xy7" for name in ("mqtt", "mqttfile", "notify", "database")}
+SECRETS = {name: f"planted-{name}-Xy7" for name in ("mqtt", "notify", "database", "page")}
 
 
 @pytest.fixture
@@ -279,7 +280,24 @@ def files_below(folder: Path) -> dict[str, str]:
     return found
 
 
-async def test_planted_secrets_are_in_no_log_topic_journal_file_or_row(folder, postgres):
+PAGES = ("", "api/run", "api/state", "api/fills", "api/orders", "api/gaps", "api/equity", "api/log",
+         "api/candles?symbol=linear:BTCUSDT", "static/main.js")  # fmt: skip
+
+
+def pages_of(page: int, metrics: int) -> list[str]:
+    """What a browser and a scraper are shown, heads included."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    headers = {"authorization": f"Bearer {SECRETS['page']}"}
+    found = []
+    for url in (*(f"http://127.0.0.1:{page}/{path}" for path in PAGES),
+                f"http://127.0.0.1:{metrics}/metrics"):  # fmt: skip
+        asked = urllib.request.Request(url, headers=headers)
+        with opener.open(asked, timeout=30) as answer:
+            found += [str(answer.headers), answer.read().decode()]
+    return found
+
+
+async def test_planted_secrets_are_in_no_log_page_topic_journal_file_or_row(folder, postgres):
     (folder / "secret-urls").write_text(f"json://u:{SECRETS['notify']}@127.0.0.1:9/\n")
     async with amqtt_broker(free_port()) as port, Listener(port) as listener:
         more = on_mqtt(
@@ -288,9 +306,13 @@ async def test_planted_secrets_are_in_no_log_topic_journal_file_or_row(folder, p
             BOT__NOTIFY__LEAST="info", BOT__LOG__LEVEL="debug", BOT__LOG__FORMAT="json",
             BOT__SCHEDULE__HEARTBEAT__WHEN="every 1s", BOT__SCHEDULE__REPORT__WHEN="every 1s",
             BOT__SCHEDULE__BACKUP__WHEN="every 2s", BOT__SCHEDULE__JOURNAL__WHEN="every 1s",
+            BOT__DASHBOARD__ENABLED="true", BOT__DASHBOARD__PORT=str(page := free_port()),
+            BOT__DASHBOARD__TOKEN=SECRETS["page"],
+            BOT__METRICS__ENABLED="true", BOT__METRICS__PORT=str(metrics := free_port()),
         )  # fmt: skip
         with Bot(folder, **more) as running:
             await until(lambda: len(listener.of("alert")) >= 2 and listener.of("fill"), 60)
+            pages = await asyncio.to_thread(pages_of, page, metrics)
             summary = await asyncio.to_thread(running.end, signal.SIGINT)
         await until(lambda: of(listener, "status")[-1]["state"] == "offline")
     shown = [
@@ -299,6 +321,7 @@ async def test_planted_secrets_are_in_no_log_topic_journal_file_or_row(folder, p
         bot("runs", "--json", "--db", postgres, cwd=folder).stdout,
         json.dumps(summary),
         await rows_of(postgres),
+        *pages,
         *(str(each) for each in listener.heard),
         *files_below(folder).values(),
     ]
