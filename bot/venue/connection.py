@@ -97,6 +97,7 @@ class Connection(WSListener):
         self.opened = False
         self.paused = asyncio.Event()
         self.heard_s = 0.0
+        self.pinged_s = 0.0
         self.end_reason = ""
         self._resumed_s = 0.0
         self._conn = conn
@@ -127,6 +128,7 @@ class Connection(WSListener):
         return True
 
     def ping(self) -> None:
+        self.pinged_s = self._clock()
         self._send({"req_id": f"ping-{next(self._numbers)}", "op": "ping"})
         self._counters.pings += 1
 
@@ -271,9 +273,10 @@ class Connection(WSListener):
             self._counters.faults += 1
             self._log.warning("answer cannot be read", cause=str(error), data=data[:200])
             return
-        # An answer without req_id is for the oldest request: Bybit answers in order.
+        # An answer without req_id is for the oldest request: Bybit answers in order. A refusal
+        # may come without even its op, and would otherwise be waited for.
         req_id = answer.req_id
-        if not req_id and answer.op in ("subscribe", "unsubscribe"):
+        if not req_id and answer.op not in ("ping", "pong"):
             req_id = next(iter(self._waiting), "")
         request = self._waiting.pop(req_id, None)
         if request is None:

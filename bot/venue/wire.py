@@ -35,7 +35,7 @@ from bot.venue.payloads import MS, UNREADABLE, Envelope
 DEPTHS = (1, 50, 200, 1000)
 _DEPTH_NAMES = frozenset(map(str, DEPTHS))
 _PROBLEMS_KEPT = 100
-SNAPSHOT_WAIT_NS = 2_000_000_000
+SNAPSHOT_WAIT_NS = 1_000_000_000
 """How long deltas may come without the snapshot that they change, before it is asked for."""
 _TOPIC_IN_PIECES = re.compile(rb'"topic"\s*:\s*"([\w.]{1,100})"')
 
