@@ -13,7 +13,8 @@ from bot.core.shadow import FIRST_ID
 from bot.ledger.digest import FactDigest
 from strategies.market_maker import MarketMaker
 from tests.builders import LINEAR, MS, e12
-from tests.core.test_invariants import DEPOSIT, SYMBOLS, Fidget, check_money, feed
+from tests.core.lives import DEPOSIT, SYMBOLS, Fidget, feed
+from tests.core.test_invariants import check_money
 
 
 def engine(seed: int, trading: str, *shadows: str) -> Engine:
