@@ -108,7 +108,7 @@ def paper(
 
     settings = settings_file.load(config, db=db)
     start_log(settings)
-    options = running.PaperOptions(venue, seconds(for_), new)
+    options = running.PaperOptions(venue, seconds(for_), new, config)
     summary = asyncio.run(running.paper(settings, options, show.address))
     if as_json:
         show.as_json(summary)

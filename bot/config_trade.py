@@ -53,6 +53,12 @@ class Feed(Section):
     silence_s: float = Field(10.0, gt=0)
 
 
+class Api(Section):
+    """The account at Bybit whose fee rates are used; nothing is ever ordered with it."""
+
+    key_file: Path | None = None
+
+
 class LocalVenue(Section):
     seed: Seed = 7
     port: int = Field(0, ge=0, le=65535)
