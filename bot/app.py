@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -24,7 +25,7 @@ from bot.inbox import Inbox
 from bot.ledger.database import redacted
 from bot.ledger.instruments import kept_rules
 from bot.ledger.journal import JournalWriter
-from bot.ledger.runs import finish_run, start_run
+from bot.ledger.runs import finish_run, record_models, start_run
 from bot.ledger.schema import open_ledger
 from bot.live import Live, Repairs
 from bot.local_venue import LocalVenue, Urls
@@ -50,6 +51,7 @@ class PaperOptions(Struct, frozen=True):
     venue: str = "bybit"
     seconds: float | None = None
     is_new: bool = False
+    config: Path | None = None
 
 
 class _Paper(Struct):
@@ -127,6 +129,7 @@ async def _serve(made: _Paper) -> dict[str, Any]:
     journal = _journal(made)
     if not made.begun.is_continued:
         await _record_start(made)
+    await _record_models(made)
     kept = made.settings.ledger
     live = Live(
         run, made.inbox, journal, writer, made.terms, snapshot_s=kept.snapshot_s, away_s=kept.away_s
@@ -135,12 +138,16 @@ async def _serve(made: _Paper) -> dict[str, Any]:
     observer = _observer(made)
     run.watchers.append(observer)
     log.info("paper run", venue=made.options.venue, symbols=list(made.settings.symbols))
-    parts = operations.Beside(made.settings, made.ledger, made.inbox, made.begun, live)
+    parts = operations.Beside(
+        made.settings, made.ledger, made.inbox, made.begun, live, made.options.config
+    )
     async with (
         _inference(made, live, observer),
         operations.beside_run(parts) as beside,
     ):
         watching = _watching(made, live, observer)
+        gc.collect()
+        gc.freeze()  # what is loaded stays; to look through it again would stop the loop for 0.1 s
         with ending(_stop(live)):
             await _unwrapped(live.serve([*_feeds(made, live), *watching, *beside.feeds()]))
     summary = _summary(made, live, time.monotonic() - started) | _load(observer)
@@ -194,6 +201,15 @@ async def _record_start(made: _Paper) -> None:
         journal=str(made.folder),
         deposits={"USDT": amount(to_e8(made.settings.account.usdt))},
     )
+
+
+async def _record_models(made: _Paper) -> None:
+    """Which weights predict from here on; a continued run may have others than before."""
+    cards = {role: model.card for role, model in made.models.items()}
+    await record_models(
+        made.ledger, made.begun.id, made.begun.run.position, made.inbox.now(),
+        [(role, c.name, c.weights_sha256, c.trained) for role, c in cards.items()],
+    )  # fmt: skip
 
 
 def _hashes(made: _Paper) -> dict[str, str]:

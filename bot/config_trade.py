@@ -64,6 +64,7 @@ class LocalVenue(Section):
     port: int = Field(0, ge=0, le=65535)
     capture: Path | None = None
     events_per_s: float = Field(40.0, ge=0.01, le=5_000)
+    funding_minutes: int = Field(480, ge=1, le=1440)
 
 
 class Account(Section):

@@ -7,12 +7,14 @@ import resource
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from bot import background
 from bot.config import Settings
 from bot.inbox import Inbox
 from bot.ledger.backup import back_up
@@ -44,6 +46,12 @@ class Parts(Struct, frozen=True):
     writer: LedgerWriter
     live: Live
     tell: Tell
+    config: Path | None = None
+
+    @property
+    def config_words(self) -> list[str]:
+        """By which another process reads the same settings."""
+        return [] if self.config is None else ["--config", str(self.config)]
 
 
 def jobs(parts: Parts) -> list[Job]:
@@ -56,6 +64,8 @@ def jobs(parts: Parts) -> list[Job]:
         "journal": lambda: _journal(parts),
         "backup": lambda: _backup(parts),
         "report": lambda: _report(parts),
+        "evaluation": lambda: _evaluation(parts),
+        "retraining": lambda: _retraining(parts),
     }
     return [Job(name, getattr(schedule, name).when, run) for name, run in work.items()]
 
@@ -127,3 +137,27 @@ async def _report(parts: Parts) -> None:
     path = await asyncio.to_thread(daily.write, wanted.folder, name, report, wanted.keep)
     log.info("daily report written", path=str(path))
     parts.tell("report", "info", daily.text(name, report))
+
+
+async def _evaluation(parts: Parts) -> None:
+    rows = await background.verb(["models", "evaluate", *parts.config_words], _database(parts))
+    log.info("models evaluated", rows=len(rows))
+
+
+async def _retraining(parts: Parts) -> None:
+    """A challenger; the running models stay what they are until the next start."""
+    row = await background.verb(["models", "retrain", *parts.config_words], _database(parts))
+    words = (
+        f"{row['challenger_id']}: {row['metric']} {row['challenger_value']:.5f} beside the "
+        f"champion's {row['champion_value']:.5f} over {row['n']} outcomes"
+    )
+    if row["switched"]:
+        parts.tell("model", "warning", f"{words}: it is active and used from the next start on")
+    else:
+        log.info("the challenger is not surely better, the model stays", comparison=words)
+
+
+def _database(parts: Parts) -> dict[str, str]:
+    """The ledger as this process was told it, in the child's environment: no list of processes
+    shows that."""
+    return {"BOT__LEDGER__DB": parts.settings.ledger.db}

@@ -132,7 +132,8 @@ class Live:
             others = [tasks.create_task(feed) for feed in feeds]
             others += [
                 tasks.create_task(self._tick()),
-                tasks.create_task(self._keeping.keep()),
+                tasks.create_task(self._keeping.keep_journal()),
+                tasks.create_task(self._keeping.keep_ledger()),
                 tasks.create_task(self.terms.keep()),
                 tasks.create_task(self._watch_latency()),
             ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -43,6 +44,8 @@ class Beside(Struct, frozen=True):
     inbox: Inbox
     begun: Begun
     live: Live
+    config: Path | None = None
+    """The file that the settings came from, if another than usual."""
 
 
 def broker_of(settings: Settings) -> Broker:
@@ -82,7 +85,7 @@ class Operations:
         self._jobs = jobs(
             Parts(
                 settings, beside.ledger, beside.inbox, begun.run, begun.writer,
-                beside.live, self.notifier.tell,
+                beside.live, self.notifier.tell, beside.config,
             )
         )  # fmt: skip
         for job in self._jobs:

@@ -106,6 +106,28 @@ def tls_context(
     return context
 
 
+class _Client(aiomqtt.Client):
+    """aiomqtt 2.5 begins to write to a socket one turn of the loop after it was asked to, by its
+    number alone. A broker that is lost meanwhile has left that number to nobody, or to another."""
+
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        del userdata
+        number = sock.fileno()
+
+        def write() -> None:
+            try:
+                client.loop_write()
+            except OSError as error:
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def register() -> None:
+            if sock.fileno() == number >= 0:
+                self._loop.add_writer(number, write)
+
+        self._loop.call_soon_threadsafe(register)
+
+
 class Mqtt:
     """One run's connection to a broker, made again whenever it is lost."""
 
@@ -150,7 +172,7 @@ class Mqtt:
     def _client(self) -> aiomqtt.Client:
         broker, wiring = self._broker, self._wiring
         lost = encode(wiring.status("offline"))
-        return aiomqtt.Client(
+        return _Client(
             broker.host,
             broker.port,
             username=broker.username,
