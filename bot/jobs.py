@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 from msgspec import Struct
-from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bot import background
 from bot.config import Settings
-from bot.core.events import Instrument
 from bot.inbox import Inbox
 from bot.ledger.backup import back_up
 from bot.ledger.database import clear_errors
@@ -29,7 +27,6 @@ from bot.operate import daily
 from bot.operate.alerts import Tell
 from bot.operate.schedule import Job
 from bot.run import Run, money
-from bot.venue.rest import Rest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -45,7 +42,6 @@ class Parts(Struct, frozen=True):
     settings: Settings
     ledger: AsyncEngine
     inbox: Inbox
-    rest: Rest
     run: Run
     writer: LedgerWriter
     live: Live
@@ -64,7 +60,7 @@ def jobs(parts: Parts) -> list[Job]:
     work: dict[str, Callable[[], Awaitable[None]]] = {
         "heartbeat": lambda: _heartbeat(parts),
         "disk": lambda: _disk(parts),
-        "instruments": Rules(parts).refresh,
+        "instruments": parts.live.terms.rules,
         "journal": lambda: _journal(parts),
         "backup": lambda: _backup(parts),
         "report": lambda: _report(parts),
@@ -97,26 +93,6 @@ async def _disk(parts: Parts) -> None:
     free_mb = shutil.disk_usage(folder).free >> 20
     if free_mb < parts.settings.notify.least_free_mb:
         parts.tell("disk", "critical", f"{folder}: only {free_mb} MB are free")
-
-
-class Rules:
-    """The venue's rules, read again; only what has changed enters the run's queue."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    async def refresh(self) -> None:
-        """Raises what ``Rest`` raises."""
-        parts = self._parts
-        for rules in await parts.rest.instruments(parts.settings.symbols):
-            known = parts.run.engine.market.listing(rules.symbol).rules
-            if known is None or _timeless(known.instrument) != _timeless(rules):
-                parts.inbox.put(rules)
-                log.info("the venue changed its rules", symbol=rules.symbol)
-
-
-def _timeless(rules: Instrument) -> Instrument:
-    return replace(rules, ts=0, exchange_ts=0)
 
 
 async def _journal(parts: Parts) -> None:

@@ -229,14 +229,12 @@ async def trade_beside_trouble(folder: Path, seconds: float, seed: int) -> None:
     assert "Traceback" not in running.errors
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # amqtt's sockets
 async def test_trading_facts_are_those_of_a_replay_whatever_brokers_and_browsers_do(folder):
     await trade_beside_trouble(folder, 6.0, seed=5)
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # amqtt's sockets
 async def test_ten_minutes_of_bad_brokers_and_browsers_change_nothing(folder):
     await trade_beside_trouble(folder, 600.0, seed=6)
 

@@ -273,6 +273,7 @@ instruments: Final = Table(
     money("price_limit_x"),
     money("price_limit_y"),
     number("funding_interval_min"),
+    text("tiers"),  # JSON: the risk limits, from low to high
 )
 
 equity: Final = Table(

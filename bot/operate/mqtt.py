@@ -59,6 +59,27 @@ class Broker:
     tls: ssl.SSLContext | None = None
 
 
+async def reach(broker: Broker, timeout_s: float) -> None:
+    """Connect once and leave again. Raises BrokerError."""
+    client = aiomqtt.Client(
+        broker.host,
+        broker.port,
+        username=broker.username,
+        password=broker.password,
+        tls_context=broker.tls,
+        logger=_library_log,
+        timeout=timeout_s,
+    )
+    try:
+        async with client:
+            pass
+    except aiomqtt.MqttError as error:
+        where = f"mqtt://{broker.host}:{broker.port}"
+        raise BrokerError(
+            f"{where}: {error}: check mqtt.host, mqtt.port and the password"
+        ) from error
+
+
 class Wiring(Struct, frozen=True):
     """What ties a connection to its run. ``prefix`` is ``kvtrader/<instance>``."""
 
