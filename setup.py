@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: resources that travel inside the package, and an extension
+"""What pyproject.toml cannot say: resources that travel inside the package, and extensions
 without which the package works too, only slower."""
 
 import shutil
@@ -10,6 +10,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 NATIVE = "bot/kvcache/native"
+SCAN = "bot.venue.native._scan"
 # plain, AVX2 and VNNI code lie in one binary and are chosen at run time. No fused multiply-adds:
 # every instruction set gives the same bits
 COMPILE_ARGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-Wno-psabi", "-fvisibility=hidden"]
@@ -37,14 +38,13 @@ class BuildOptional(build_ext):
 
     def run(self) -> None:
         super().run()
-        missing = [
-            e.name for e in self.extensions if not Path(self.get_ext_fullpath(e.name)).exists()
-        ]
-        if missing:
-            self.warn(
-                f"{', '.join(missing)} was not built (is there a C compiler?): models decode "
-                "in torch, which gives the same answers several times slower"
-            )
+        for name in (extension.name for extension in self.extensions):
+            if not Path(self.get_ext_fullpath(name)).exists():
+                slower = "frames are read in Python" if name == SCAN else "models decode in torch"
+                self.warn(
+                    f"{name} was not built (is there a C compiler?): {slower}, which gives the "
+                    "same answers several times slower"
+                )
 
 
 setup(
@@ -70,6 +70,12 @@ setup(
             extra_compile_args=COMPILE_ARGS,
             extra_link_args=["-pthread"],
             optional=True,
-        )
+        ),
+        Extension(
+            SCAN,
+            ["bot/venue/native/scan.c"],
+            extra_compile_args=["-std=gnu11", "-O3", "-fvisibility=hidden"],
+            optional=True,
+        ),
     ],
 )

@@ -83,10 +83,35 @@ def _portfolio(settings: Settings) -> Checkpoint:
     """A predictor's checkpoint under the portfolio's name."""
     try:
         path = Registry().path_of(PREDICTOR, settings.models.portfolio.checkpoint)
-        given = at_interval(load(path), settings.feed.interval)
+        return _as(PORTFOLIO, load(path), settings)
     except CheckpointError as error:
         raise CheckpointError(f"models.portfolio.checkpoint: {error}") from error
-    return replace(given, card=replace(given.card, name=PORTFOLIO))
+
+
+def _as(role: str, given: Checkpoint, settings: Settings) -> Checkpoint:
+    """A checkpoint at the feed's interval where it reads candles, a portfolio under that name."""
+    if role != ANALYZER:
+        given = at_interval(given, settings.feed.interval)
+    return replace(given, card=replace(given.card, name=role)) if role == PORTFOLIO else given
+
+
+def recorded_checkpoints(settings: Settings, hashes: dict[str, str]) -> dict[str, Checkpoint]:
+    """The models by role whose weights have these hashes: those in use, else of `bot models`.
+
+    Raises CheckpointError for weights that are no longer there.
+    """
+    found = checkpoints(settings)
+    for role, sha256 in hashes.items():
+        if role in found and found[role].card.weights_sha256 != sha256:
+            entries = Registry().entries()
+            entry = next((each for each in entries if each.card.weights_sha256 == sha256), None)
+            if entry is None:
+                raise CheckpointError(
+                    f"{role} {sha256[:12]}: this run's model is not among `bot models list`: put "
+                    "its file back under data/models, or replay with the recorded predictions"
+                )
+            found[role] = _as(role, load(entry.path), settings)
+    return found
 
 
 def _given(role: str, model: Model) -> Checkpoint | None:
@@ -303,4 +328,5 @@ def state_of(worker: Worker, caches: KVCacheManager) -> state.Inference:
         counters.lost_events,
         latency,
         cache,
+        worker.drift(),
     )

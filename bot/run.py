@@ -32,8 +32,6 @@ from bot.venue.wire import SKIPPED, Codec
 WARMUP = "warm-up"
 """The source of the commands around a process's opening of the market; models begin anew there."""
 EQUITY_EVERY_NS = 10 * 10**9
-_FREQUENT = (BookUpdate, Trade)
-"""Events of which only their facts are recorded."""
 
 
 class Sink(Protocol):
@@ -108,21 +106,24 @@ class Run:
         self._warn = warn
         self._was_live: set[str] = set()
         self._equity_due_ns = 0
+        # What every message needs, looked up once; none of it is ever replaced.
+        self._decode, self._step = self.codec.decode, engine.step
+        self._notices, self._shadows = engine.market.notices, engine.shadows
+        self._problems = self.codec.problems
 
     def take(self, item: Input) -> None:
-        """Everything that follows from one input."""
+        """Everything that follows from one input. Of books and trades only facts are recorded."""
         position = self.position
         self.position = position + 1
-        codec = self.codec
-        events = codec.decode(item)
-        step, watchers, notices = self.engine.step, self.watchers, self.engine.market.notices
-        shadows, awaited = self.engine.shadows, self.scoring.state.on_mids
+        events = self._decode(item)
+        step, watchers, notices = self._step, self.watchers, self._notices
         for event in events:
             facts = step(event)
-            is_frequent = type(event) in _FREQUENT
+            kind = type(event)
+            is_frequent = kind is BookUpdate or kind is Trade
             if facts or not is_frequent:
                 self._record(position, event, facts)
-            if awaited or not is_frequent:
+            if not is_frequent or self.scoring.state.on_mids:
                 scored = self.scoring.step(position, event)
                 if scored:
                     self._sink.add_scores(position, scored)
@@ -130,10 +131,10 @@ class Run:
                 watcher(position, event, facts)
             if notices:
                 self._record_notices(position)
-            if shadows:
+            if self._shadows:
                 self._record_shadows(position)
         self.events += len(events)
-        if codec.problems and self._warn is not None:
+        if self._problems and self._warn is not None:
             self._tell_problems(self._warn)
 
     @property
@@ -179,14 +180,14 @@ class Run:
 
     def _record_notices(self, position: int) -> None:
         """Record the gaps that the market found by itself; they are told like the codec's."""
-        for notice in self.engine.market.notices:
+        for notice in self._notices:
             self._record(position, notice, [])
             for watcher in self.watchers:
                 watcher(position, notice, [])
-        self.engine.market.notices.clear()
+        self._notices.clear()
 
     def _record_shadows(self, position: int) -> None:
-        for shadow in self.engine.shadows:
+        for shadow in self._shadows:
             if shadow.facts:
                 first = shadow.told
                 self._sink.add_shadow(position, shadow.name, first, shadow.take())
@@ -208,7 +209,7 @@ class Run:
             self._sink.add_shadow_equity(position, shadow.name, ts, equity, wallet)
 
     def _tell_problems(self, warn: Callable[[str], None]) -> None:
-        problems = self.codec.problems
+        problems = self._problems
         while problems:
             problem = problems.popleft()
             warn(f"{problem.conn}: skipped a frame ({problem.kind}): {problem.text}")

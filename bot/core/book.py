@@ -26,44 +26,41 @@ class Book:
         self.u = 0
 
     def apply(self, update: BookUpdate) -> None:
-        """Replace the book by a snapshot, or change the levels that a delta names."""
+        """Replace the book by a snapshot, or change the levels that a delta names.
+
+        Both sides stand here, one like the other: it is done for most messages of a feed. The best
+        price that was or came is the best of all, unless its level has gone.
+        """
+        bids, asks = self.bids, self.asks
         if update.snapshot:
-            self.bids.clear()
-            self.asks.clear()
+            bids.clear()
+            asks.clear()
             self.best_bid = self.best_ask = 0
             self.depth = update.depth
-        if update.bids:
-            self._apply_bids(update.bids)
-        if update.asks:
-            self._apply_asks(update.asks)
+        changes = update.bids
+        if changes:
+            best = self.best_bid
+            for price, qty in changes:
+                if qty:
+                    bids[price] = qty
+                    if price > best:
+                        best = price
+                else:
+                    bids.pop(price, None)
+            self.best_bid = best if best in bids else max(bids, default=0)
+        changes = update.asks
+        if changes:
+            best = self.best_ask or _HIGHEST
+            for price, qty in changes:
+                if qty:
+                    asks[price] = qty
+                    if price < best:
+                        best = price
+                else:
+                    asks.pop(price, None)
+            self.best_ask = best if best in asks else min(asks, default=0)
         self.seq = update.seq
         self.u = update.u
-
-    def _apply_bids(self, levels: list[Level]) -> None:
-        bids = self.bids
-        best = self.best_bid
-        lost_best = False
-        for price, qty in levels:
-            if qty:
-                bids[price] = qty
-                if price > best:
-                    best = price
-            elif bids.pop(price, 0) and price == best:
-                lost_best = True
-        self.best_bid = max(bids, default=0) if lost_best else best
-
-    def _apply_asks(self, levels: list[Level]) -> None:
-        asks = self.asks
-        best = self.best_ask
-        lost_best = False
-        for price, qty in levels:
-            if qty:
-                asks[price] = qty
-                if price < best or not best:
-                    best = price
-            elif asks.pop(price, 0) and price == best:
-                lost_best = True
-        self.best_ask = min(asks, default=0) if lost_best else best
 
     @property
     def is_crossed(self) -> bool:

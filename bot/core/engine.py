@@ -31,7 +31,7 @@ from bot.core.exchange import Exchange
 from bot.core.instrument import to_decimal
 from bot.core.market import Market
 from bot.core.matching import FillPolicy
-from bot.core.orders import OrderIds
+from bot.core.orders import OrderIds, SymbolOrders
 from bot.core.risk import Risk, RiskLimits
 from bot.core.shadow import Shadow
 from bot.core.strategy import Desk, Strategy, View
@@ -86,7 +86,10 @@ class Engine:
         self._watchers: dict[str, list[Desked]] = {}
 
     def step(self, event: Event) -> list[Fact]:
-        """Move on by one event; returns what was decided and what came of it, in order."""
+        """Move on by one event; returns what was decided and what came of it, in order.
+
+        Where nothing was ever sent in its symbol, a book or trade changes the market alone.
+        """
         facts: list[Fact] = []
         kind = type(event)
         ts = self._ts = event.ts
@@ -96,7 +99,13 @@ class Engine:
         if notices:
             notices.clear()
         if kind is BookUpdate or kind is Trade:
-            self._step_feed(event, facts)  # type: ignore[arg-type]
+            orders = self.exchange.orders_of(event.symbol)  # type: ignore[union-attr]
+            if orders is not None or self.shadows:
+                self._step_feed(event, orders, facts)  # type: ignore[arg-type]
+            elif kind is BookUpdate:
+                self.market.apply_book(event)  # type: ignore[arg-type]
+            else:
+                self.market.apply_trade(event)  # type: ignore[arg-type]
         else:
             self._step_other(event, facts)
         if facts:
@@ -110,9 +119,10 @@ class Engine:
                 shadow.compare(facts)
         return facts
 
-    def _step_feed(self, event: BookUpdate | Trade, facts: list[Fact]) -> None:
-        """A book or trade: arrive, apply, match. Without orders in its symbol only apply."""
-        orders = self.exchange.orders_of(event.symbol)
+    def _step_feed(
+        self, event: BookUpdate | Trade, orders: SymbolOrders | None, facts: list[Fact]
+    ) -> None:
+        """A book or trade: arrive, apply, match."""
         if orders is not None and (orders.pending or orders.listing.next_funding_ns):
             self.exchange.advance(orders, event.exchange_ts, event.ts, facts)
         shadows, is_met = self.shadows, True
@@ -225,9 +235,9 @@ class Engine:
     def _submit(self, decision: Decision, facts: list[Fact], *, counts: bool = True) -> None:
         if type(decision) is not Signal:
             before = len(facts)
-            self.exchange.submit(decision, self._ts, facts, counts=counts)  # type: ignore[arg-type]
             for shadow in self.shadows:
-                shadow.submit(decision, self._ts, counts=counts)  # type: ignore[arg-type]
+                shadow.submit(decision, self._ts, self.exchange, counts=counts)  # type: ignore[arg-type]
+            self.exchange.submit(decision, self._ts, facts, counts=counts)  # type: ignore[arg-type]
             self._queue_answers(facts, before)
 
     def _queue_answers(self, facts: list[Fact], start: int) -> None:

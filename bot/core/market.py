@@ -24,7 +24,7 @@ from bot.core.instrument import UNIT, Rules, to_e12
 from bot.core.margin import Tier, tiers_of
 from bot.core.price_limits import Premium
 
-CROSSED_AGAIN_NS = 2_000_000_000
+CROSSED_AGAIN_NS = 1_000_000_000
 """How often a crossed book is told of, so that it is asked for again."""
 
 
@@ -128,12 +128,14 @@ class Market:
         this is it.
         """
         listing = self.listings.get(event.symbol) or self.listing(event.symbol)
-        if event.exchange_ts > listing.clock_ns:
-            listing.clock_ns = event.exchange_ts
+        stamp_ns = event.exchange_ts
+        if stamp_ns > listing.clock_ns:
+            listing.clock_ns = stamp_ns
         book = listing.book
-        is_other = event.depth != book.depth and event.depth and book.depth
-        if is_other and not (event.snapshot and event.depth > book.depth):
-            return False
+        depth = event.depth
+        if depth != book.depth and depth and book.depth:  # noqa: SIM102 - seldom true
+            if not (event.snapshot and depth > book.depth):
+                return False
         if not listing.is_live and not event.snapshot:
             if listing.was_crossed and event.ts - listing.crossed_ts >= CROSSED_AGAIN_NS:
                 self._crossed(listing, event)

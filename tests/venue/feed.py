@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from random import Random
 from typing import Any
 
 from bot.core.events import Connected, Event, Frame
@@ -56,6 +57,27 @@ def kline(*, confirm: bool, **fields: Any) -> dict:
 
 def text_of(body: dict) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode()
+
+
+def damaged(data: bytes, random: Random) -> bytes:
+    """One to three bytes of a real frame are others, gone, or too many."""
+    broken = bytearray(data)
+    for _ in range(random.randint(1, 3)):
+        if not broken:
+            break
+        at = random.randrange(len(broken))
+        match random.randrange(5):
+            case 0:
+                broken[at] = random.choice(b'0123456789.,:"[]{}-eE\x00\xff')
+            case 1:
+                del broken[at : at + random.randint(1, 30)]
+            case 2:
+                broken[at:at] = broken[max(0, at - random.randint(1, 30)) : at]
+            case 3:
+                del broken[at + 1 :]
+            case _:
+                broken[at] ^= 1 << random.randrange(8)
+    return bytes(broken)
 
 
 class Wire:

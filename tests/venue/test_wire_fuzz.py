@@ -20,7 +20,7 @@ from bot.core.events import Connected, Frame, Instrument
 from bot.opening import Opening
 from bot.run import Memory, Run
 from bot.venue.archive import read_capture
-from tests.venue.feed import CONN, T0_MS, book, kline, snapshot, text_of, ticker, trade
+from tests.venue.feed import CONN, T0_MS, book, damaged, kline, snapshot, text_of, ticker, trade
 
 SYMBOL = "linear:BTCUSDT"
 T0 = T0_MS * 1_000_000
@@ -160,25 +160,6 @@ def test_whole_frames_trade_so_that_the_broken_ones_meet_orders():
 
 
 # --- real frames, broken --------------------------------------------------------------------------
-
-
-def damaged(data: bytes, random: Random) -> bytes:
-    """One to three bytes of a real frame are others, gone, or too many."""
-    broken = bytearray(data)
-    for _ in range(random.randint(1, 3)):
-        at = random.randrange(len(broken))
-        match random.randrange(5):
-            case 0:
-                broken[at] = random.choice(b'0123456789.,:"[]{}-eE\x00\xff')
-            case 1:
-                del broken[at : at + random.randint(1, 30)]
-            case 2:
-                broken[at:at] = broken[max(0, at - random.randint(1, 30)) : at]
-            case 3:
-                del broken[at + 1 :]
-            case _:
-                broken[at] ^= 1 << random.randrange(8)
-    return bytes(broken)
 
 
 def real_cases(capture: Path, cases: int) -> Iterator[tuple[Opening, Frame, Random]]:
