@@ -128,7 +128,8 @@ def test_a_run_is_recomputed_by_the_weights_that_it_had_or_told_that_they_are_go
 ):
     monkeypatch.chdir(tmp_path)
     settings = Settings(models={"analyzer": {"enabled": False}})
-    earlier = Settings(models={"analyzer": {"enabled": False}, "predictor": {"seed": 9}})
+    seeded = {"checkpoint": None, "seed": 9}
+    earlier = Settings(models={"analyzer": {"enabled": False}, "predictor": seeded})
     then, now = (inference.checkpoints(each)["predictor"] for each in (earlier, settings))
     hashes = {"predictor": then.card.weights_sha256}
     with pytest.raises(CheckpointError, match=f"{hashes['predictor'][:12]}.*data/models"):
