@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,23 @@ from bot import __version__, build, feeds, local_venue, operations
 from bot.alarm import Alarm
 from bot.begin import Begun, begin, record_of
 from bot.config import Settings
-from bot.core.events import ClockOffset, Command, CommandName, Event, Input
+from bot.core.events import Command, CommandName, Event, Instrument
 from bot.core.instrument import amount, to_e8
 from bot.inbox import Inbox
 from bot.ledger.database import redacted
+from bot.ledger.instruments import kept_rules
 from bot.ledger.journal import JournalWriter
-from bot.ledger.runs import finish_run, start_run
+from bot.ledger.runs import finish_run, record_models, start_run
 from bot.ledger.schema import open_ledger
 from bot.live import Live, Repairs
 from bot.local_venue import LocalVenue, Urls
+from bot.missed_funding import MissedFunding
 from bot.observe import Observer
 from bot.restart import RunError
 from bot.run import WARMUP, money, scores, shadows
+from bot.secret_values import api_key
 from bot.signals import ending
+from bot.terms import Terms, answered
 from bot.venue.address import rest_url
 from bot.venue.rest import Rest
 from bot.venue.stream import MarketStream
@@ -46,6 +51,7 @@ class PaperOptions(Struct, frozen=True):
     venue: str = "bybit"
     seconds: float | None = None
     is_new: bool = False
+    config: Path | None = None
 
 
 class _Paper(Struct):
@@ -56,6 +62,7 @@ class _Paper(Struct):
     ledger: AsyncEngine
     inbox: Inbox
     rest: Rest
+    terms: Terms
     begun: Begun
     models: dict[str, Any]
     streams: list[MarketStream]
@@ -86,16 +93,25 @@ async def paper(
             venue = await stack.enter_async_context(local_venue.started(settings))
         urls = Urls(settings.network, settings.network) if venue is None else venue.urls
         inbox = Inbox(settings.feed.queue_size)
-        rest = Rest(rest_url(urls.rest), now=inbox.now, timeout_s=settings.feed.connect_timeout_s)
+        rest = Rest(
+            rest_url(urls.rest),
+            now=inbox.now,
+            timeout_s=settings.feed.connect_timeout_s,
+            key=api_key(settings),
+        )
         stack.push_async_callback(rest.close)
         begun = await begin(settings, ledger, inbox, is_new=options.is_new)
-        await _open_market(settings, rest, inbox)
+        missed = MissedFunding(begun.run.engine.market)
+        terms = Terms(rest, inbox, settings.symbols, funding=missed.read)
+        kept = await kept_rules(ledger, settings.symbols)
+        await _open_market(settings, rest, terms, kept, inbox)
         made = _Paper(
             settings,
             options,
             ledger,
             inbox,
             rest,
+            terms,
             begun,
             _models(settings),
             feeds.streams(
@@ -113,20 +129,25 @@ async def _serve(made: _Paper) -> dict[str, Any]:
     journal = _journal(made)
     if not made.begun.is_continued:
         await _record_start(made)
+    await _record_models(made)
     kept = made.settings.ledger
     live = Live(
-        run, made.inbox, journal, writer, made.rest, snapshot_s=kept.snapshot_s, away_s=kept.away_s
+        run, made.inbox, journal, writer, made.terms, snapshot_s=kept.snapshot_s, away_s=kept.away_s
     )
     run.watchers.append(Repairs(run.codec.book_topic, made.streams))
     observer = _observer(made)
     run.watchers.append(observer)
     log.info("paper run", venue=made.options.venue, symbols=list(made.settings.symbols))
-    parts = operations.Beside(made.settings, made.ledger, made.inbox, made.rest, made.begun, live)
+    parts = operations.Beside(
+        made.settings, made.ledger, made.inbox, made.begun, live, made.options.config
+    )
     async with (
         _inference(made, live, observer),
         operations.beside_run(parts) as beside,
     ):
         watching = _watching(made, live, observer)
+        gc.collect()
+        gc.freeze()  # what is loaded stays; to look through it again would stop the loop for 0.1 s
         with ending(_stop(live)):
             await _unwrapped(live.serve([*_feeds(made, live), *watching, *beside.feeds()]))
     summary = _summary(made, live, time.monotonic() - started) | _load(observer)
@@ -180,6 +201,15 @@ async def _record_start(made: _Paper) -> None:
         journal=str(made.folder),
         deposits={"USDT": amount(to_e8(made.settings.account.usdt))},
     )
+
+
+async def _record_models(made: _Paper) -> None:
+    """Which weights predict from here on; a continued run may have others than before."""
+    cards = {role: model.card for role, model in made.models.items()}
+    await record_models(
+        made.ledger, made.begun.id, made.begun.run.position, made.inbox.now(),
+        [(role, c.name, c.weights_sha256, c.trained) for role, c in cards.items()],
+    )  # fmt: skip
 
 
 def _hashes(made: _Paper) -> dict[str, str]:
@@ -301,20 +331,21 @@ async def _inference(made: _Paper, live: Live, observer: Observer) -> AsyncItera
         await asyncio.to_thread(worker.close)
 
 
-async def _open_market(settings: Settings, rest: Rest, inbox: Inbox) -> None:
+async def _open_market(
+    settings: Settings, rest: Rest, terms: Terms, kept: Sequence[Instrument], inbox: Inbox
+) -> None:
     """Queue what must be known before trading; history passes with trading paused."""
-    instruments = await rest.instruments(settings.symbols)
-    offset_ns = await rest.server_time_offset()
     inbox.put(Command(inbox.now(), "pause", WARMUP))
-    opening: list[Input] = [*instruments, *build.fees(settings, inbox.now())]
-    opening.append(ClockOffset(inbox.now(), offset_ns))
+    for fees in build.fees(settings, inbox.now()):
+        inbox.put(fees)
+    await terms.open(kept)
+    feed = settings.feed
     for symbol in settings.symbols:
-        feed = settings.feed
-        opening += await rest.candles(symbol, feed.interval, feed.warmup_candles)
-    for item in opening:
-        inbox.put(item)
+        candles = await answered(rest.candles(symbol, feed.interval, feed.warmup_candles))
+        for candle in candles or ():
+            inbox.put(candle)
     inbox.put(Command(inbox.now(), "resume", WARMUP))
-    log.info("market opened", instruments=len(instruments), clock_offset_ms=offset_ns / 1e6)
+    log.info("market opened", symbols=len(settings.symbols))
 
 
 def _load(observer: Observer) -> dict[str, Any]:
@@ -343,10 +374,7 @@ def _summary(made: _Paper, live: Live, wall_s: float) -> dict[str, Any]:
         "events": run.events,
         "gaps": counts["gaps"],
         "clock_offset_ms": round(run.engine.market.offset_ns / 1e6, 3),
-        "feed_latency_ms": {
-            category: {"p50": round(one.p50_ns / 1e6, 3), "p99": round(one.p99_ns / 1e6, 3)}
-            for category, one in live.latency.last.items()
-        },
+        "feed_latency_ms": live.latency.figures(),
         "predictions": counts["predictions"],
         "untrained": sorted(run.untrained),
         "orders": counts["orders"],

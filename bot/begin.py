@@ -24,7 +24,7 @@ log = structlog.get_logger()
 DECISIVE = ("symbols", "feed", "account", "exchange", "risk", "strategies")
 """The settings that change what is decided: a run is continued with the same."""
 
-_UNDECIDING = {"ledger", "mqtt", "notify", "schedule", "dashboard", "metrics"}
+_UNDECIDING = {"api", "ledger", "mqtt", "notify", "schedule", "dashboard", "metrics"}
 
 
 class Begun(Struct):

@@ -108,7 +108,7 @@ def paper(
 
     settings = settings_file.load(config, db=db)
     start_log(settings)
-    options = running.PaperOptions(venue, seconds(for_), new)
+    options = running.PaperOptions(venue, seconds(for_), new, config)
     summary = asyncio.run(running.paper(settings, options, show.address))
     if as_json:
         show.as_json(summary)
@@ -233,6 +233,9 @@ def venue(
     events_per_s: Annotated[
         float, typer.Option(min=0.01, max=5000, help="Book events per second and symbol.")
     ] = 40.0,
+    funding_minutes: Annotated[
+        int, typer.Option(min=1, max=1440, help="Funding is settled every so often.")
+    ] = 480,
     capture: Annotated[
         Path | None, typer.Option(help="Play back this raw capture instead.")
     ] = None,
@@ -267,6 +270,7 @@ def venue(
             symbols=symbol,
             seed=seed,
             events_per_s=events_per_s,
+            funding_minutes=funding_minutes,
             capture=capture,
             secrets=_secrets(key or ()),
             until_eof=until_eof,

@@ -89,7 +89,7 @@ def operate(
     messages_per_s: Annotated[float, typer.Option(min=10, help="Of all 10 symbols.")] = 2_000.0,
     as_json: Json = False,
 ) -> None:
-    """The loop's lag on a busy local venue, and what dashboard and metrics cost.
+    """The loop's lag on a busy local venue, and what dashboard, metrics, MQTT and journal cost.
 
     Example: `bot bench operate --seconds 20 --rounds 2 --json`
     """

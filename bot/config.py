@@ -32,6 +32,7 @@ from bot.config_operate import Dashboard, Metrics, Mqtt, Notify, Schedule
 from bot.config_trade import (
     STRATEGIES,
     Account,
+    Api,
     Backtest,
     Exchange,
     Feed,
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     network: Literal["mainnet", "testnet"] = "mainnet"
     symbols: Annotated[Symbols, Field(min_length=1)] = ("linear:BTCUSDT", "linear:ETHUSDT")
     feed: Feed = Feed()
+    api: Api = Api()
     local_venue: LocalVenue = LocalVenue()
     account: Account = Account()
     exchange: Exchange = Exchange()

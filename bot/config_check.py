@@ -26,7 +26,7 @@ from bot.operate.schedule import trigger_of
 
 _FILES = (
     "models.predictor.checkpoint", "models.analyzer.checkpoint", "local_venue.capture",
-    "ledger.password_file", "dashboard.token_file",
+    "api.key_file", "ledger.password_file", "dashboard.token_file",
     "mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file", "notify.urls_file",
 )  # fmt: skip
 

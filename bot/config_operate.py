@@ -62,6 +62,18 @@ class ReportJob(Job):
     keep: int = Field(90, ge=1)
 
 
+class EvaluationJob(Job):
+    days: int = Field(7, ge=1)
+
+
+class RetrainingJob(Job):
+    days: int = Field(14, ge=6)
+    recipe: str = Field("small", min_length=1)
+    steps: int | None = Field(None, ge=1)
+    data: tuple[Path, ...] = ()
+    keep: int = Field(7, ge=1)
+
+
 class Schedule(Section):
     late_s: int = Field(300, ge=1)
     heartbeat: Job = Job(when="every 60s")
@@ -70,6 +82,8 @@ class Schedule(Section):
     journal: JournalJob = JournalJob(when="0 0 * * *")
     backup: BackupJob = BackupJob(when="30 3 * * *")
     report: ReportJob = ReportJob(when="5 0 * * *")
+    evaluation: EvaluationJob = EvaluationJob()
+    retraining: RetrainingJob = RetrainingJob()
 
 
 class Dashboard(Section):

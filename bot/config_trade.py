@@ -53,11 +53,18 @@ class Feed(Section):
     silence_s: float = Field(10.0, gt=0)
 
 
+class Api(Section):
+    """The account at Bybit whose fee rates are used; nothing is ever ordered with it."""
+
+    key_file: Path | None = None
+
+
 class LocalVenue(Section):
     seed: Seed = 7
     port: int = Field(0, ge=0, le=65535)
     capture: Path | None = None
     events_per_s: float = Field(40.0, ge=0.01, le=5_000)
+    funding_minutes: int = Field(480, ge=1, le=1440)
 
 
 class Account(Section):

@@ -20,6 +20,8 @@ from bot.core.errors import PlainError
 from bot.ledger.database import is_file, parse_url, shown
 from bot.ledger.reading import read
 from bot.local_venue import Urls
+from bot.operate.mqtt import reach
+from bot.operations import broker_of
 from bot.venue.address import public_url, rest_url
 from bot.venue.probe import ping
 from bot.venue.rest import Rest
@@ -56,6 +58,7 @@ async def examine(settings: Settings, venue: str = "bybit") -> AsyncIterator[Che
     yield await _checked("disk", lambda: _disk(settings))
     for name in ("predictor", "analyzer"):
         yield await _checked(f"model {name}", lambda name=name: _model(settings, name))  # type: ignore[misc]
+    yield await _awaited("broker", lambda: _broker(settings))
     async with AsyncExitStack() as stack:
         urls = Urls(settings.network, settings.network)
         if venue == "local":
@@ -177,13 +180,22 @@ def _model(settings: Settings, name: str) -> Answer:
 # --- On the network ---------------------------------------------------------------------------
 
 
+async def _broker(settings: Settings) -> Answer:
+    """Connects as a run would, and says nothing there."""
+    if not settings.mqtt.enabled:
+        return "mqtt is not enabled"
+    broker = broker_of(settings)
+    await reach(broker, settings.feed.connect_timeout_s)
+    return f"mqtt://{broker.host}:{broker.port} lets us in"
+
+
 async def _rest(rest: Rest, urls: Urls) -> Answer:
     await rest.server_ns()
     return f"{rest_url(urls.rest)} answers"
 
 
 async def _clock(rest: Rest) -> Answer:
-    offset_ms = await rest.server_time_offset() / 1e6
+    offset_ms = (await rest.clock_offset()).offset_ns / 1e6
     if abs(offset_ms) > OFFSET_MAX_MS:
         raise NotWell(
             f"this machine's clock is {offset_ms:+.0f} ms from the venue's: set it (chrony, ntpd)"

@@ -63,7 +63,20 @@ def evaluate(settings: Settings, options: Options, started: Started) -> Evaluati
     """
     options = _named(options)
     checkpoint, path = _checkpoint(settings, options)
-    kept = _samples(checkpoint, options, started)
+    return judged(checkpoint, path, _samples(checkpoint, options, started), options, started)
+
+
+def judged(
+    checkpoint: Checkpoint,
+    path: Path | None,
+    kept: list[Sample],
+    options: Options,
+    started: Started,
+) -> Evaluation:
+    """Score a checkpoint on rows that are at hand, beside the baselines that lie by its ``path``.
+
+    Raises EvaluationError, CheckpointError.
+    """
     notes = [f"model {checkpoint.card.name} is UNTRAINED: its scores mean nothing"]
     notes = [] if checkpoint.card.trained else notes
     said, more = _forecasts(checkpoint, path, kept, options, started)

@@ -52,7 +52,7 @@ def _causes(connection: Connection, run_id: str, order: Record) -> Iterator[Reco
     table = tables.predictions
     of_symbol = (table.c.symbol == order["symbol"], table.c.position <= order["position"])
     found = connection.execute(
-        select(table.c.model.distinct()).where(table.c.run_id == run_id, *of_symbol)
+        select(table.c.model).distinct().where(table.c.run_id == run_id, *of_symbol)
     )
     for model in sorted(found.scalars()):
         row = _last(connection, table, run_id, *of_symbol, table.c.model == model)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from bot.core.events import Input
+from bot.core.events import Frame, Input
 
 
 class Inbox:
@@ -20,15 +20,20 @@ class Inbox:
     def __init__(self, limit: int, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self.has_room = asyncio.Event()
         self.has_room.set()
-        self.longest = 0
         self._limit = limit
         self._clock_ns = clock_ns
         self._items: deque[Input] = deque()
         self._filled = asyncio.Event()
         self._last_ns = 0
+        self._longest = 0
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @property
+    def longest(self) -> int:
+        """The most that it ever held. It only shrinks when taken from, so that is looked at."""
+        return max(self._longest, len(self._items))
 
     def now(self) -> int:
         """Local time in ns. Never decreases, whatever the system's clock does."""
@@ -47,18 +52,34 @@ class Inbox:
         if not items:
             self._filled.set()
         items.append(item)
-        if len(items) > self.longest:
-            self.longest = len(items)
         if len(items) >= self._limit:
             self.has_room.clear()
+
+    def put_frames(self, conn: str, messages: Sequence[bytes]) -> bool:
+        """Take in what one read of a socket brought, with one stamp; whether there is room for more."""
+        ts = self.now()
+        items = self._items
+        if not items:
+            self._filled.set()
+        items.extend([Frame(ts, conn, data) for data in messages])
+        if len(items) < self._limit:
+            return True
+        self.has_room.clear()
+        return False
 
     async def take(self, most: int) -> list[Input]:
         """Wait for something, then take up to ``most`` inputs, oldest first."""
         await self._filled.wait()
         items = self._items
-        taken = [items.popleft() for _ in range(min(most, len(items)))]
-        if not items:
+        count = len(items)
+        if count > self._longest:
+            self._longest = count
+        if count <= most:
+            taken = [*items]
+            items.clear()
             self._filled.clear()
+        else:
+            taken = [items.popleft() for _ in range(most)]
         if len(items) < self._limit:
             self.has_room.set()
         return taken

@@ -74,6 +74,27 @@ def checkpoints(settings: Settings) -> dict[str, Checkpoint]:
     return found
 
 
+def recorded_checkpoints(settings: Settings, hashes: dict[str, str]) -> dict[str, Checkpoint]:
+    """The models by role whose weights have these hashes: those in use, else of `bot models`.
+
+    Raises CheckpointError for weights that are no longer there.
+    """
+    found = checkpoints(settings)
+    for role, sha256 in hashes.items():
+        if role in found and found[role].card.weights_sha256 != sha256:
+            entries = Registry().entries()
+            entry = next((each for each in entries if each.card.weights_sha256 == sha256), None)
+            if entry is None:
+                raise CheckpointError(
+                    f"{role} {sha256[:12]}: this run's model is not among `bot models list`: put "
+                    "its file back under data/models, or replay with the recorded predictions"
+                )
+            given = load(entry.path)
+            is_of_candles = role == PREDICTOR
+            found[role] = at_interval(given, settings.feed.interval) if is_of_candles else given
+    return found
+
+
 def _given(role: str, model: Model) -> Checkpoint | None:
     if model.checkpoint is None:
         return None
@@ -253,4 +274,5 @@ def state_of(worker: Worker, caches: KVCacheManager) -> state.Inference:
         counters.lost_events,
         latency,
         cache,
+        worker.drift(),
     )

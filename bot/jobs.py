@@ -7,15 +7,15 @@ import resource
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 from msgspec import Struct
-from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from bot import background
 from bot.config import Settings
-from bot.core.events import Instrument
 from bot.inbox import Inbox
 from bot.ledger.backup import back_up
 from bot.ledger.database import clear_errors
@@ -27,7 +27,6 @@ from bot.operate import daily
 from bot.operate.alerts import Tell
 from bot.operate.schedule import Job
 from bot.run import Run, money
-from bot.venue.rest import Rest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -43,11 +42,16 @@ class Parts(Struct, frozen=True):
     settings: Settings
     ledger: AsyncEngine
     inbox: Inbox
-    rest: Rest
     run: Run
     writer: LedgerWriter
     live: Live
     tell: Tell
+    config: Path | None = None
+
+    @property
+    def config_words(self) -> list[str]:
+        """By which another process reads the same settings."""
+        return [] if self.config is None else ["--config", str(self.config)]
 
 
 def jobs(parts: Parts) -> list[Job]:
@@ -56,10 +60,12 @@ def jobs(parts: Parts) -> list[Job]:
     work: dict[str, Callable[[], Awaitable[None]]] = {
         "heartbeat": lambda: _heartbeat(parts),
         "disk": lambda: _disk(parts),
-        "instruments": Rules(parts).refresh,
+        "instruments": parts.live.terms.rules,
         "journal": lambda: _journal(parts),
         "backup": lambda: _backup(parts),
         "report": lambda: _report(parts),
+        "evaluation": lambda: _evaluation(parts),
+        "retraining": lambda: _retraining(parts),
     }
     return [Job(name, getattr(schedule, name).when, run) for name, run in work.items()]
 
@@ -87,26 +93,6 @@ async def _disk(parts: Parts) -> None:
     free_mb = shutil.disk_usage(folder).free >> 20
     if free_mb < parts.settings.notify.least_free_mb:
         parts.tell("disk", "critical", f"{folder}: only {free_mb} MB are free")
-
-
-class Rules:
-    """The venue's rules, read again; only what has changed enters the run's queue."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    async def refresh(self) -> None:
-        """Raises what ``Rest`` raises."""
-        parts = self._parts
-        for rules in await parts.rest.instruments(parts.settings.symbols):
-            known = parts.run.engine.market.listing(rules.symbol).rules
-            if known is None or _timeless(known.instrument) != _timeless(rules):
-                parts.inbox.put(rules)
-                log.info("the venue changed its rules", symbol=rules.symbol)
-
-
-def _timeless(rules: Instrument) -> Instrument:
-    return replace(rules, ts=0, exchange_ts=0)
 
 
 async def _journal(parts: Parts) -> None:
@@ -151,3 +137,27 @@ async def _report(parts: Parts) -> None:
     path = await asyncio.to_thread(daily.write, wanted.folder, name, report, wanted.keep)
     log.info("daily report written", path=str(path))
     parts.tell("report", "info", daily.text(name, report))
+
+
+async def _evaluation(parts: Parts) -> None:
+    rows = await background.verb(["models", "evaluate", *parts.config_words], _database(parts))
+    log.info("models evaluated", rows=len(rows))
+
+
+async def _retraining(parts: Parts) -> None:
+    """A challenger; the running models stay what they are until the next start."""
+    row = await background.verb(["models", "retrain", *parts.config_words], _database(parts))
+    words = (
+        f"{row['challenger_id']}: {row['metric']} {row['challenger_value']:.5f} beside the "
+        f"champion's {row['champion_value']:.5f} over {row['n']} outcomes"
+    )
+    if row["switched"]:
+        parts.tell("model", "warning", f"{words}: it is active and used from the next start on")
+    else:
+        log.info("the challenger is not surely better, the model stays", comparison=words)
+
+
+def _database(parts: Parts) -> dict[str, str]:
+    """The ledger as this process was told it, in the child's environment: no list of processes
+    shows that."""
+    return {"BOT__LEDGER__DB": parts.settings.ledger.db}

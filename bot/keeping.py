@@ -52,8 +52,8 @@ class Keeping:
         self._away_since: float | None = None
         self._is_halted = False
 
-    async def keep(self) -> None:
-        """Flush the journal, then commit the facts whose causes are on disk; over and over."""
+    async def keep_journal(self) -> None:
+        """Flush the journal and take snapshots, over and over, whatever the database does."""
         while True:
             await asyncio.sleep(KEEP_EVERY_S)
             self._take_snapshot()
@@ -64,6 +64,11 @@ class Keeping:
                 log.error("the journal cannot be written", error=str(error))
                 self._command("stop", "disk", str(error))
                 return
+
+    async def keep_ledger(self) -> None:
+        """Commit the facts whose causes are on disk, over and over."""
+        while True:
+            await asyncio.sleep(KEEP_EVERY_S)
             await self._commit()
 
     # --- snapshots ---------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import structlog
 from msgspec.structs import replace
 
 from bot.core.events import (
-    ClockOffset,
     Command,
     CommandName,
     Event,
@@ -20,16 +19,14 @@ from bot.core.events import (
     Prediction,
     Tick,
 )
-from bot.feed_latency import LatencyWatch
+from bot.feed_latency import LATENCY_EVERY_S, LatencyWatch
 from bot.inbox import Inbox
 from bot.keeping import Keeping
 from bot.ledger.database import LedgerError
 from bot.ledger.journal import JournalError, JournalWriter
 from bot.ledger.writer import LedgerWriter
 from bot.run import Run
-from bot.venue.address import VenueUnreachable
-from bot.venue.answers import MalformedAnswer
-from bot.venue.rest import Rest, VenueRefused
+from bot.terms import Terms
 from bot.venue.stream import MarketStream
 
 log = structlog.get_logger()
@@ -37,9 +34,6 @@ log = structlog.get_logger()
 BATCH = 200
 """Inputs taken before the loop looks at its other tasks."""
 TICK_EVERY_S = 1.0
-CLOCK_EVERY_S = 60.0
-LATENCY_EVERY_S = 10.0
-RULES_EVERY_S = 86_400.0
 
 
 class Repairs:
@@ -76,7 +70,7 @@ class Live:
         inbox: Inbox,
         journal: JournalWriter,
         writer: LedgerWriter,
-        rest: Rest,
+        terms: Terms,
         *,
         snapshot_s: float = 60.0,
         away_s: float = 60.0,
@@ -86,14 +80,14 @@ class Live:
         self._inbox = inbox
         self._journal = journal
         self._writer = writer
-        self._rest = rest
+        self.terms = terms
         self._loop = asyncio.get_running_loop()
         self._is_stopping = False
         self._keeping = Keeping(
             run, inbox, journal, writer, self._told, snapshot_s=snapshot_s, away_s=away_s
         )
         self.stopped_by: Command | None = None
-        self.latency = LatencyWatch(run.engine.market)
+        self.latency = LatencyWatch(run.engine.market.offset_ns)
         run.watchers.append(self.latency)
 
     def stop(self, source: str, reason: str) -> None:
@@ -138,8 +132,9 @@ class Live:
             others = [tasks.create_task(feed) for feed in feeds]
             others += [
                 tasks.create_task(self._tick()),
-                tasks.create_task(self._keeping.keep()),
-                tasks.create_task(self._watch_clock()),
+                tasks.create_task(self._keeping.keep_journal()),
+                tasks.create_task(self._keeping.keep_ledger()),
+                tasks.create_task(self.terms.keep()),
                 tasks.create_task(self._watch_latency()),
             ]
             await self._pump()
@@ -177,25 +172,6 @@ class Live:
         while True:
             await asyncio.sleep(TICK_EVERY_S)
             self._inbox.put(Tick(self._inbox.now()))
-
-    async def _watch_clock(self) -> None:
-        """The venue's clock every minute, the rules of what is traded every day."""
-        rules_due_s = self._loop.time() + RULES_EVERY_S
-        while True:
-            await asyncio.sleep(CLOCK_EVERY_S)
-            try:
-                offset_ns = await self._rest.server_time_offset()
-                self._inbox.put(ClockOffset(self._inbox.now(), offset_ns))
-                if self._loop.time() >= rules_due_s:
-                    for rules in await self._rest.instruments(self._listed()):
-                        self._inbox.put(replace(rules, ts=self._inbox.now()))
-                    rules_due_s = self._loop.time() + RULES_EVERY_S
-            except (VenueUnreachable, VenueRefused, MalformedAnswer) as error:
-                log.warning("clock or rules not read", error=str(error))
-
-    def _listed(self) -> list[str]:
-        listings = self._run.engine.market.listings.values()
-        return [listing.symbol for listing in listings if listing.rules is not None]
 
     async def _watch_latency(self) -> None:
         while True:

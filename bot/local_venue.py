@@ -61,6 +61,7 @@ def _arguments(settings: Settings) -> list[str]:
     venue = settings.local_venue
     arguments = ["--port", str(venue.port), "--seed", str(venue.seed)]
     arguments += ["--events-per-s", str(venue.events_per_s)]
+    arguments += ["--funding-minutes", str(venue.funding_minutes)]
     if venue.capture is not None:
         arguments += ["--capture", str(venue.capture)]
     for symbol in settings.symbols:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -29,7 +30,6 @@ from bot.operate.mqtt import CLOSE_S, Broker, Mqtt, State, Wiring, tls_context
 from bot.operate.notify import Limits, Notifier, apprise_sender
 from bot.operate.outbox import FillCursor, Outbox
 from bot.publish import Fills, Publisher
-from bot.venue.rest import Rest
 
 MQTT = "mqtt"
 """The source of commands that came by MQTT."""
@@ -42,9 +42,17 @@ class Beside(Struct, frozen=True):
     settings: Settings
     ledger: AsyncEngine
     inbox: Inbox
-    rest: Rest
     begun: Begun
     live: Live
+    config: Path | None = None
+    """The file that the settings came from, if another than usual."""
+
+
+def broker_of(settings: Settings) -> Broker:
+    """The broker that the settings name. Raises BrokerError and ConfigError."""
+    mqtt = settings.mqtt
+    tls = tls_context(mqtt.ca_file, mqtt.cert_file, mqtt.key_file) if mqtt.tls else None
+    return Broker(mqtt.host, mqtt.port, mqtt.username, secret_values.mqtt_password(settings), tls)
 
 
 class Operations:
@@ -76,8 +84,8 @@ class Operations:
             self._connect()
         self._jobs = jobs(
             Parts(
-                settings, beside.ledger, beside.inbox, beside.rest, begun.run, begun.writer,
-                beside.live, self.notifier.tell,
+                settings, beside.ledger, beside.inbox, begun.run, begun.writer,
+                beside.live, self.notifier.tell, beside.config,
             )
         )  # fmt: skip
         for job in self._jobs:
@@ -137,9 +145,7 @@ class Operations:
     def _connect(self) -> None:
         beside, mqtt = self._beside, self._beside.settings.mqtt
         begun = beside.begun
-        tls = tls_context(mqtt.ca_file, mqtt.cert_file, mqtt.key_file) if mqtt.tls else None
-        password = secret_values.mqtt_password(beside.settings)
-        broker = Broker(mqtt.host, mqtt.port, mqtt.username, password, tls)
+        broker = broker_of(beside.settings)
         folder = beside.settings.journal.folder / begun.id
         wiring = Wiring(
             f"kvtrader/{beside.settings.instance}",

@@ -11,7 +11,7 @@ import torch
 from bot import inference
 from bot.config import Settings
 from bot.core.events import Command, Event, Fact, Prediction
-from bot.model import deviation
+from bot.model import Card, deviation
 from bot.run import WARMUP
 
 
@@ -19,21 +19,30 @@ class Recomputation:
     """Watches a replay: reads what the worker read, and compares at every recorded prediction.
 
     The recorded values decide; these are only held against them. An event is read no earlier
-    than its prediction's ``read_position`` allows, so each model sees exactly what it had seen.
+    than its prediction's ``read_position`` allows, so each model sees exactly what it had seen. A
+    run that was continued may have changed its models at a start: ``used`` has the hash of each
+    role's weights from a position on, oldest first.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, used: Sequence[tuple[int, dict[str, str]]] = ()) -> None:
         torch.set_num_threads(settings.models.threads)
         self._settings = settings
-        self._checkpoints = inference.checkpoints(settings)
-        self._cards = {model.card.name: model.card for model in self._checkpoints.values()}
-        self._begin()
+        self._used = used
         self._compared = 0
         self._missing = 0
-        self._worst = dict.fromkeys(self._cards, 0.0)
+        self._worst: dict[str, float] = {}
+        self._cards: dict[str, Card] = {}
+        self._begin(0)
 
-    def _begin(self) -> None:
+    def _begin(self, position: int) -> None:
         """As the worker of a process that starts: with nothing read."""
+        hashes = [of for first, of in self._used if first <= position]
+        self._checkpoints = inference.recorded_checkpoints(
+            self._settings, hashes[-1] if hashes else {}
+        )
+        self._cards |= {model.card.name: model.card for model in self._checkpoints.values()}
+        for name in self._cards:
+            self._worst.setdefault(name, 0.0)
         self._forecasters, _ = inference.forecasters(self._settings, self._checkpoints)
         self._waiting: dict[tuple[str, str], deque[tuple[int, Event]]] = {
             key: deque() for key in self._forecasters
@@ -45,7 +54,7 @@ class Recomputation:
             self._compare(event)
             return
         if isinstance(event, Command) and (event.name, event.source) == ("pause", WARMUP):
-            self._begin()
+            self._begin(position)
         symbol = getattr(event, "symbol", None)
         for key, forecaster in self._forecasters.items():
             if symbol == forecaster.symbol and type(event) in forecaster.wants:

@@ -19,16 +19,17 @@ from msgspec import Struct
 
 from bot import __version__, feeds, local_venue
 from bot.config import Settings
-from bot.core.events import ClockOffset, Event, FeedDown, Input
+from bot.core.events import Event, FeedDown, Input
+from bot.feed_latency import LATENCY_EVERY_S, LatencyWatch
 from bot.inbox import Inbox
 from bot.ledger.journal import JournalWriter
 from bot.ledger.segment import opening_lines, segments_of
 from bot.local_venue import LocalVenue, Urls
 from bot.opening import Opening
 from bot.signals import ending
+from bot.terms import Terms
 from bot.venue.address import VenueUnreachable, rest_url
-from bot.venue.answers import MalformedAnswer
-from bot.venue.rest import Rest, VenueRefused
+from bot.venue.rest import Rest
 from bot.venue.stream import MarketStream
 
 log = structlog.get_logger()
@@ -37,8 +38,6 @@ CLEAN_ENDS = ("user", "time")
 BATCH = 500
 KEEP_EVERY_S = 0.2
 TELL_EVERY_S = 60.0
-CLOCK_EVERY_S = 60.0
-RULES_EVERY_S = 86_400.0
 MOST_PENDING = 200_000
 """Inputs that may wait for a slow disk; beyond, the sockets are read no further."""
 
@@ -60,6 +59,7 @@ class RecordOptions(Struct, frozen=True):
     keep_bytes: int = 0
     keep_s: float = 0.0
     least_free_bytes: int = 256 << 20
+    latency_every_s: float = LATENCY_EVERY_S
 
 
 async def record(
@@ -85,8 +85,8 @@ async def record(
         inbox = Inbox(settings.feed.queue_size)
         rest = Rest(rest_url(urls.rest), now=inbox.now, timeout_s=settings.feed.connect_timeout_s)
         stack.push_async_callback(rest.close)
-        opening: list[Input] = [*await rest.instruments(options.symbols)]
-        opening.append(ClockOffset(inbox.now(), await rest.server_time_offset()))
+        terms = Terms(rest, inbox, options.symbols)
+        await terms.open()
         journal = JournalWriter(
             options.folder,
             _header(settings, options),
@@ -94,10 +94,8 @@ async def record(
             chunk_s=settings.journal.chunk_s,
             segment_bytes=1 << 62,  # segments end here, where the market is known
         )
-        for item in opening:
-            inbox.put(item)
         streams = feeds.streams(options.symbols, options.topics, wanted.feed, urls.ws, inbox)
-        recorder = Recorder(options, inbox, journal, rest, streams, free_bytes)
+        recorder = Recorder(options, inbox, journal, terms, streams, free_bytes)
         with ending(lambda name: recorder.stop("user", name)):
             return await recorder.serve(venue)
 
@@ -110,17 +108,18 @@ class Recorder:
         options: RecordOptions,
         inbox: Inbox,
         journal: JournalWriter,
-        rest: Rest,
+        terms: Terms,
         streams: Sequence[MarketStream],
         free_bytes: Callable[[Path], int],
     ) -> None:
         self._options = options
         self._inbox = inbox
         self._journal = journal
-        self._rest = rest
+        self._terms = terms
         self._streams = streams
         self._free_bytes = free_bytes
         self._opening = Opening()
+        self._latency = LatencyWatch()
         self._ended = asyncio.Event()
         self._ended_by = ("", "")
         self._failed: VenueUnreachable | None = None
@@ -158,7 +157,8 @@ class Recorder:
 
     def _tasks(self, venue: LocalVenue | None) -> list[Coroutine[Any, Any, None]]:
         tasks = [self._feed(stream) for stream in self._streams]
-        tasks += [self._pump(), self._keep(), self._tell(), self._watch_venue()]
+        tasks += [self._pump(), self._keep(), self._tell(), self._terms.keep()]
+        tasks.append(self._measure_latency())
         if self._options.seconds is not None:
             tasks.append(self._stop_after(self._options.seconds))
         if venue is not None:
@@ -187,6 +187,7 @@ class Recorder:
     def _take(self, item: Input) -> None:
         self._journal.append(item)
         for event in self._opening.take(item):
+            self._latency.take(event)
             if type(event) is FeedDown:
                 self._repair(event)
 
@@ -201,20 +202,11 @@ class Recorder:
                     if topic.startswith("orderbook.") and topic.endswith(f".{name}"):
                         stream.resubscribe(topic)
 
-    async def _watch_venue(self) -> None:
-        """The clock every minute, the rules every day."""
-        rules_due_s = time.monotonic() + RULES_EVERY_S
+    async def _measure_latency(self) -> None:
         while True:
-            await asyncio.sleep(CLOCK_EVERY_S)
-            try:
-                offset_ns = await self._rest.server_time_offset()
-                self._inbox.put(ClockOffset(self._inbox.now(), offset_ns))
-                if time.monotonic() >= rules_due_s:
-                    for rules in await self._rest.instruments(self._options.symbols):
-                        self._inbox.put(rules)
-                    rules_due_s = time.monotonic() + RULES_EVERY_S
-            except (VenueUnreachable, VenueRefused, MalformedAnswer) as error:
-                log.warning("clock or rules not read", error=str(error))
+            await asyncio.sleep(self._options.latency_every_s)
+            for measured in self._latency.measure(self._inbox.now()):
+                self._inbox.put(measured)
 
     async def _stop_after(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -305,6 +297,8 @@ class Recorder:
             "frames": self._opening.codec.frames,
             "frame_bytes": sum(each.bytes for each in counters),
             "gaps": self._opening.gaps,
+            "clock_offset_ms": self._latency.offset_ns / 1e6,
+            "feed_latency_ms": self._latency.figures(),
             "reconnects": sum(max(0, each.connects - 1) for each in counters),
             "refused_topics": sum(each.refused for each in counters),
             "lost_inputs": lost,

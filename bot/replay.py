@@ -20,7 +20,14 @@ from bot.core.instrument import to_decimal
 from bot.ledger import queries
 from bot.ledger.digest import line_of, plain
 from bot.ledger.facts import read_facts
-from bot.ledger.journal import JournalError, JournalReader, NewerJournal, read_header
+from bot.ledger.journal import (
+    JournalError,
+    JournalReader,
+    NewerJournal,
+    headers,
+    is_journal,
+    read_header,
+)
 from bot.ledger.reading import read
 from bot.run import Memory, Run, money, scores, shadows
 from bot.venue.archive import Capture, is_capture, read_capture
@@ -135,7 +142,7 @@ def replay(
         run = Run(build.engine(chosen), facts)
         if options.bbo is not None:
             run.watchers.append(stack.enter_context(_BboFile(options.bbo, run)))
-        recomputed = _recomputation(chosen, run) if predictions == "recompute" else None
+        recomputed = _recomputation(chosen, run, path) if predictions == "recompute" else None
         started = time.perf_counter()
         if recording.settings is None:
             for fee in build.fees(chosen, 0):
@@ -195,10 +202,15 @@ def _summary(
 # --- --predictions recompute ------------------------------------------------------------------
 
 
-def _recomputation(settings: Settings, run: Run) -> Any:
+def _recomputation(settings: Settings, run: Run, path: Path) -> Any:
     from bot.recompute import Recomputation  # noqa: PLC0415 - loads torch, which others save
 
-    recomputation = Recomputation(settings)
+    used = [
+        (header["first_position"], header["models"])
+        for header in (headers(path) if is_journal(path) else [])
+        if "models" in header
+    ]
+    recomputation = Recomputation(settings, used)
     run.watchers.append(recomputation)
     return recomputation
 

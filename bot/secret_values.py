@@ -46,6 +46,20 @@ def dashboard_token(settings: Settings) -> str | None:
     return token
 
 
+def api_key(settings: Settings) -> tuple[str, str] | None:
+    """A Bybit API key and its secret, the two lines of a file. Raises ConfigError."""
+    path = settings.api.key_file
+    if path is None:
+        return None
+    lines = [line for line in lines_of("api.key_file", path) if line]
+    if len(lines) != 2:
+        raise ConfigError(
+            f"api.key_file = {str(path)!r}: {len(lines)} lines: the key in one, its secret in the "
+            "next"
+        )
+    return lines[0], lines[1]
+
+
 def known(settings: Settings) -> tuple[str, ...]:
     """Every secret text of these settings. Raises ConfigError."""
     found = [
@@ -53,5 +67,6 @@ def known(settings: Settings) -> tuple[str, ...]:
         dashboard_token(settings),
         *notify_urls(settings),
         *secrets_of_url(settings.ledger.db),
+        *(api_key(settings) or ()),
     ]
     return tuple(secret for secret in found if secret)

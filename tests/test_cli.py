@@ -75,6 +75,7 @@ def test_the_verbs_are_those_of_the_design():
                            "config show", "config check", "config reference", "dashboard", "top",
                            "train candles", "train book", "train prepared",
                            "models list", "models show", "models activate",
+                           "models evaluate", "models retrain", "models switches",
                            "backtest", "report", "compare",
                           *(f"download {kind}" for kind in DOWNLOADS)}  # fmt: skip
 

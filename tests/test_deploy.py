@@ -6,6 +6,7 @@ import configparser
 import re
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 import yaml
@@ -87,9 +88,9 @@ def test_the_services_have_what_they_name():
         assert set(service.get("secrets", [])) <= found["secrets"].keys()
         for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
-            if source.startswith("./") and source != "./passwords":
+            if source.startswith(".") and source != "./passwords":
                 assert (DEPLOY / source).is_file(), source
-            elif not source.startswith("./"):
+            elif not source.startswith("."):
                 assert source in found["volumes"], source
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), name
@@ -119,3 +120,27 @@ def test_prometheus_asks_the_bot_where_it_answers():
     host, _, port = target.partition(":")
     assert host in compose()["services"]
     assert int(port) == load().metrics.port
+
+
+def test_grafana_has_its_data_source_and_the_dashboard_from_the_start():
+    services = compose()["services"]
+    inside = dict(
+        reversed(volume.removesuffix(":ro").rsplit(":", 1))
+        for volume in services["grafana"]["volumes"]
+    )
+    (source,) = provisioned(inside["/etc/grafana/provisioning/datasources/kvtrader.yaml"])[
+        "datasources"
+    ]
+    assert source["type"] == "prometheus"
+    host, _, port = source["url"].removeprefix("http://").partition(":")
+    assert host in services
+    assert port == "9090"  # Prometheus's own
+    (provider,) = provisioned(inside["/etc/grafana/provisioning/dashboards/kvtrader.yaml"])[
+        "providers"
+    ]
+    (shown,) = (path for path in inside if path.startswith(provider["options"]["path"] + "/"))
+    assert (DEPLOY / inside[shown]).resolve() == ROOT / "docs" / "grafana.json"
+
+
+def provisioned(path: str) -> dict[str, Any]:
+    return yaml.safe_load((DEPLOY / path).read_text())

@@ -13,7 +13,8 @@ from bot.ledger.schema import upgrade
 from bot.local_venue import Urls
 from bot.venue.emulator import Venue
 from bot.venue.probe import ping
-from tests.processes import bot, told
+from tests.operate.brokers import amqtt_broker
+from tests.processes import bot, free_port, told
 
 NOWHERE = Urls("ws://127.0.0.1:9", "http://127.0.0.1:9")
 
@@ -56,8 +57,8 @@ def test_a_ledger_that_is_current_is_well(tmp_path):
                     BOT__MODELS__PREDICTOR__ENABLED="false",
                     BOT__MODELS__ANALYZER__ENABLED="false"))  # fmt: skip
     assert [row["check"] for row in rows] == [
-        "versions", "strategies", "database", "disk", "model predictor", "model analyzer", "rest",
-        "clock", "stream linear",
+        "versions", "strategies", "database", "disk", "model predictor", "model analyzer", "broker",
+        "rest", "clock", "stream linear",
     ]  # fmt: skip
     assert all(row["ok"] for row in rows)
     assert "its schema is current" in rows[2]["detail"]
@@ -124,7 +125,7 @@ def test_a_problem_is_exit_code_1_and_a_line(tmp_path):
                  HTTPS_PROXY="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")  # fmt: skip
     assert result.returncode == 1, result.stderr
     lines = result.stdout.splitlines()
-    assert len(lines) == 9
+    assert len(lines) == 10
     assert all(line.startswith(("ok ", "PROBLEM ")) for line in lines)
     (line,) = [line for line in lines if "model predictor" in line]
     assert line.startswith("PROBLEM model predictor  no.json: ")
@@ -139,3 +140,22 @@ async def test_a_port_that_speaks_no_websocket_is_no_stream(tmp_path):
             await ping(f"{ws}/nowhere", 3.0)
     finally:
         await local.close()
+
+
+async def broker(tmp_path, port: int, **more) -> Check:
+    """What the doctor says of the broker at ``port``."""
+    mqtt = {"enabled": True, "port": port, **more}
+    async for check in examine(settings(tmp_path, mqtt=mqtt)):
+        if check.name == "broker":
+            return check
+    raise AssertionError
+
+
+async def test_a_broker_that_lets_us_in_is_well_and_one_that_does_not_is_a_problem(tmp_path):
+    nobody = free_port()
+    found = await broker(tmp_path, nobody)
+    assert not found.ok
+    assert f"mqtt://127.0.0.1:{nobody}" in found.detail
+    async with amqtt_broker(free_port()) as port:
+        found = await broker(tmp_path, port)
+        assert (found.ok, found.detail) == (True, f"mqtt://127.0.0.1:{port} lets us in")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bot.core.events import BookUpdate, ClockOffset, Trade
-from bot.core.market import Market
 from bot.core.measurements import FeedLatency
 from bot.feed_latency import LatencyWatch
 
@@ -17,9 +16,8 @@ def book(
 
 
 def test_the_latency_is_on_the_venues_clock_and_without_snapshots():
-    market = Market()
-    watch = LatencyWatch(market)
-    market.apply(ClockOffset(0, 7 * MS))
+    watch = LatencyWatch()
+    watch(0, ClockOffset(0, 7 * MS), [])
     for number in range(100):
         watch(number, book(1000 * MS + number * MS + 7 * MS, 1000 * MS), [])
     watch(100, book(9000 * MS, 1000 * MS, snapshot=True), [])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bot import inference
 from bot.config import ConfigError, Settings
-from bot.model import CheckpointError
+from bot.model import CheckpointError, save
 
 
 def test_models_without_a_checkpoint_come_from_their_seed_and_say_untrained():
@@ -78,3 +80,22 @@ def test_a_model_of_other_candles_is_refused_with_those_it_reads():
     settings = Settings.model_validate({"models": {"predictor": {"checkpoint": "predictor"}}})
     with pytest.raises(CheckpointError, match="candles of 5, 15 minutes, not of 1"):
         inference.checkpoints(settings)
+
+
+def test_a_run_is_recomputed_by_the_weights_that_it_had_or_told_that_they_are_gone(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(models={"analyzer": {"enabled": False}})
+    earlier = Settings(models={"analyzer": {"enabled": False}, "predictor": {"seed": 9}})
+    then, now = (inference.checkpoints(each)["predictor"] for each in (earlier, settings))
+    hashes = {"predictor": then.card.weights_sha256}
+    with pytest.raises(CheckpointError, match=f"{hashes['predictor'][:12]}.*data/models"):
+        inference.recorded_checkpoints(settings, hashes)
+    Path("data/models").mkdir(parents=True)
+    save(then, Path("data/models/then.safetensors"))
+    found = inference.recorded_checkpoints(settings, hashes)["predictor"]
+    assert found.card.weights_sha256 == then.card.weights_sha256
+    same = {"predictor": now.card.weights_sha256}
+    found = inference.recorded_checkpoints(settings, same)["predictor"]
+    assert found.card.weights_sha256 == now.card.weights_sha256

@@ -20,6 +20,7 @@ from bot.ledger.schema import open_ledger
 from bot.ledger.writer import LedgerWriter
 from bot.live import Live, Repairs
 from bot.run import Run
+from bot.terms import Terms
 from bot.venue.address import VenueUnreachable
 from bot.venue.rest import Rest
 from tests.processes import environment
@@ -66,7 +67,8 @@ class Parts:
         self.run = Run(build.engine(Settings(strategies=())), self.writer)
         self.journal = JournalWriter(self.folder, {}, chunk_s=0.01)
         self.rest = Rest("http://127.0.0.1:1")
-        self.live = Live(self.run, self.inbox, self.journal, self.writer, self.rest)
+        terms = Terms(self.rest, self.inbox, ())
+        self.live = Live(self.run, self.inbox, self.journal, self.writer, terms)
         return self
 
     async def __aexit__(self, *error: object) -> None:

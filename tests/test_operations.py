@@ -8,6 +8,7 @@ import io
 import json
 import random
 import signal
+import urllib.request
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,21 @@ import aiomqtt
 import msgspec
 import pytest
 import zstandard
+from msgspec import Struct
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from bot.ledger import queries, reading, tables
 from bot.ledger.database import parse_url
 from tests.operate.brokers import BadNet, Listener, amqtt_broker, until
+from tests.operate.browsers import BadBrowsers
 from tests.processes import Bot, bot, free_port, told
 
 RSS_MB = 300
+GROWTH_MB = 12
+MOST_FILES = 160
+MOST_THREADS = 60
+TOKEN = "a-token-of-the-tests-Xy7"
 CONFIG = """\
 instance: test
 symbols: [linear:BTCUSDT, linear:ETHUSDT]
@@ -148,30 +155,68 @@ async def flood(port: int, chance: random.Random) -> None:
         await asyncio.sleep(chance.uniform(0, 1))
 
 
-def peak_mb(pid: int) -> int:
-    """The most memory that a process had."""
+class Size(Struct, frozen=True):
+    """What a process holds."""
+
+    rss_mb: int
+    files: int
+    threads: int
+
+
+def size_of(pid: int) -> Size:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (rss_kb,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
-    return int(rss_kb) >> 10
+    found = dict(line.split(":", 1) for line in lines)
+    files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return Size(int(found["VmRSS"].split()[0]) >> 10, files, int(found["Threads"]))
+
+
+async def sizes(pid: int, seconds: float) -> list[Size]:
+    """How large it was, again and again."""
+    found = []
+    for _ in range(20):
+        await asyncio.sleep(seconds / 20)
+        found.append(size_of(pid))
+    return found
+
+
+def require_bounded(found: list[Size]) -> None:
+    """Neither large nor, in the last quarter, larger than it was before."""
+    assert max(each.rss_mb for each in found) < RSS_MB, found
+    assert max(each.files for each in found) < MOST_FILES, found
+    assert max(each.threads for each in found) < MOST_THREADS, found
+    before, after = (max(each.rss_mb for each in part) for part in (found[:15], found[15:]))
+    assert after <= before + GROWTH_MB, found
 
 
 async def trade_beside_trouble(folder: Path, seconds: float, seed: int) -> None:
     chance = random.Random(seed)
-    wrong = on_mqtt(0, BOT__MQTT__COMMANDS="true", BOT__MQTT__QUEUE="100")
+    page, metrics = free_port(), free_port()
+    wrong = on_mqtt(
+        0, BOT__MQTT__COMMANDS="true", BOT__MQTT__QUEUE="100", BOT__MQTT__STATUS_EVERY_S="1",
+        BOT__DASHBOARD__ENABLED="true",
+        BOT__DASHBOARD__PORT=str(page), BOT__DASHBOARD__TOKEN=TOKEN,
+        BOT__METRICS__ENABLED="true", BOT__METRICS__PORT=str(metrics),
+    )  # fmt: skip
+    browsers = BadBrowsers(page, metrics, TOKEN)
     async with amqtt_broker(free_port()) as port, Listener(port) as listener, BadNet(port) as net:
         with Bot(folder, **{**wrong, "BOT__MQTT__PORT": str(net.port)}) as running:
             await asyncio.to_thread(running.wait_for, lambda: running.rows("fills"), "a fill")
             flooding = asyncio.create_task(flood(port, chance))
-            await net.misbehave(chance, seconds)
+            _, _, held = await asyncio.gather(
+                net.misbehave(chance, seconds),
+                browsers.misbehave(random.Random(seed), seconds),
+                sizes(running.pid, seconds),
+            )
             flooding.cancel()
             await asyncio.gather(flooding, return_exceptions=True)
             since = len(listener.of("status"))
             await until(lambda: len(listener.of("status")) > since, 60)
             status = of(listener, "status")[-1]
-            usage = peak_mb(running.pid)
             summary = await asyncio.to_thread(running.end, signal.SIGINT)
         await until(lambda: of(listener, "status")[-1]["state"] == "offline", 30)
-    assert usage < RSS_MB
+    require_bounded(held)
+    assert browsers.answers[200] > 0
+    assert browsers.answers[401] > 0
     assert status["inbox"] < 1000
     assert {each["fill_id"] for each in of(listener, "fill")} == {
         each["fill_id"] for each in running.rows("fills")
@@ -184,20 +229,19 @@ async def trade_beside_trouble(folder: Path, seconds: float, seed: int) -> None:
     assert "Traceback" not in running.errors
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # amqtt's sockets
-async def test_trading_facts_are_those_of_a_replay_whatever_the_broker_does(folder):
+async def test_trading_facts_are_those_of_a_replay_whatever_brokers_and_browsers_do(folder):
     await trade_beside_trouble(folder, 6.0, seed=5)
 
 
 @pytest.mark.nightly
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # amqtt's sockets
-async def test_ten_minutes_of_a_bad_broker_change_nothing(folder):
+@pytest.mark.timeout(900)
+async def test_ten_minutes_of_bad_brokers_and_browsers_change_nothing(folder):
     await trade_beside_trouble(folder, 600.0, seed=6)
 
 
 # --- secrets --------------------------------------------------------------------------------------
 
-SECRETS = {name: f"planted-{name}-Xy7" for name in ("mqtt", "mqttfile", "notify", "database")}
+SECRETS = {name: f"planted-{name}-Xy7" for name in ("mqtt", "notify", "database", "page")}
 
 
 @pytest.fixture
@@ -236,7 +280,24 @@ def files_below(folder: Path) -> dict[str, str]:
     return found
 
 
-async def test_planted_secrets_are_in_no_log_topic_journal_file_or_row(folder, postgres):
+PAGES = ("", "api/run", "api/state", "api/fills", "api/orders", "api/gaps", "api/equity", "api/log",
+         "api/candles?symbol=linear:BTCUSDT", "static/main.js")  # fmt: skip
+
+
+def pages_of(page: int, metrics: int) -> list[str]:
+    """What a browser and a scraper are shown, heads included."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    headers = {"authorization": f"Bearer {SECRETS['page']}"}
+    found = []
+    for url in (*(f"http://127.0.0.1:{page}/{path}" for path in PAGES),
+                f"http://127.0.0.1:{metrics}/metrics"):  # fmt: skip
+        asked = urllib.request.Request(url, headers=headers)
+        with opener.open(asked, timeout=30) as answer:
+            found += [str(answer.headers), answer.read().decode()]
+    return found
+
+
+async def test_planted_secrets_are_in_no_log_page_topic_journal_file_or_row(folder, postgres):
     (folder / "secret-urls").write_text(f"json://u:{SECRETS['notify']}@127.0.0.1:9/\n")
     async with amqtt_broker(free_port()) as port, Listener(port) as listener:
         more = on_mqtt(
@@ -245,9 +306,13 @@ async def test_planted_secrets_are_in_no_log_topic_journal_file_or_row(folder, p
             BOT__NOTIFY__LEAST="info", BOT__LOG__LEVEL="debug", BOT__LOG__FORMAT="json",
             BOT__SCHEDULE__HEARTBEAT__WHEN="every 1s", BOT__SCHEDULE__REPORT__WHEN="every 1s",
             BOT__SCHEDULE__BACKUP__WHEN="every 2s", BOT__SCHEDULE__JOURNAL__WHEN="every 1s",
+            BOT__DASHBOARD__ENABLED="true", BOT__DASHBOARD__PORT=str(page := free_port()),
+            BOT__DASHBOARD__TOKEN=SECRETS["page"],
+            BOT__METRICS__ENABLED="true", BOT__METRICS__PORT=str(metrics := free_port()),
         )  # fmt: skip
         with Bot(folder, **more) as running:
             await until(lambda: len(listener.of("alert")) >= 2 and listener.of("fill"), 60)
+            pages = await asyncio.to_thread(pages_of, page, metrics)
             summary = await asyncio.to_thread(running.end, signal.SIGINT)
         await until(lambda: of(listener, "status")[-1]["state"] == "offline")
     shown = [
@@ -256,6 +321,7 @@ async def test_planted_secrets_are_in_no_log_topic_journal_file_or_row(folder, p
         bot("runs", "--json", "--db", postgres, cwd=folder).stdout,
         json.dumps(summary),
         await rows_of(postgres),
+        *pages,
         *(str(each) for each in listener.heard),
         *files_below(folder).values(),
     ]

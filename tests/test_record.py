@@ -13,7 +13,16 @@ import pytest
 
 from bot.config import Settings
 from bot.core.book import Book
-from bot.core.events import BookUpdate, Connected, FeedDown, Frame, Instrument, Ticker
+from bot.core.events import (
+    BookUpdate,
+    ClockOffset,
+    Connected,
+    FeedDown,
+    Frame,
+    Instrument,
+    Ticker,
+)
+from bot.core.measurements import FeedLatency
 from bot.inbox import Inbox
 from bot.ledger.journal import JournalError, JournalReader, JournalWriter
 from bot.ledger.segment import opening_lines, segments_of
@@ -65,7 +74,8 @@ def last_books(inputs) -> dict[tuple[str, int], tuple]:
 
 async def test_what_was_recorded_replays_without_a_gap(tmp_path):
     async with venue() as (_, urls):
-        summary = await record(SETTINGS, options(tmp_path / "rec"), urls=urls)
+        wanted = options(tmp_path / "rec", latency_every_s=0.5)
+        summary = await record(SETTINGS, wanted, urls=urls)
     assert summary["clean"]
     assert summary["ended_by"] == "time: 1.5 s are over"
     assert (summary["lost_inputs"], summary["gaps"], summary["segments"]) == (0, 0, 1)
@@ -73,8 +83,15 @@ async def test_what_was_recorded_replays_without_a_gap(tmp_path):
     assert (result["inputs"], result["frames"]) == (summary["inputs"], summary["frames"])
     assert result["frames"] > 100
     assert (result["gaps"], result["skipped"], result["run"]) == (0, 0, None)
-    kinds = {type(item) for item in open_recording(tmp_path / "rec").inputs}
-    assert kinds >= {Instrument, Connected, Frame}
+    found = [*open_recording(tmp_path / "rec").inputs]
+    assert {type(item) for item in found} >= {Instrument, Connected, Frame}
+    measured = [item for item in found if type(item) is FeedLatency]
+    assert {each.category for each in measured} == {"linear", "spot"}
+    assert all(each.messages > 0 and each.p50_ns <= each.p99_ns for each in measured)
+    assert set(summary["feed_latency_ms"]) == {"linear", "spot"}
+    (offset,) = [item for item in found if type(item) is ClockOffset]
+    assert offset.round_trip_ns > 0
+    assert summary["clock_offset_ms"] == offset.offset_ns / 1e6
 
 
 async def test_every_segment_opens_with_the_market_as_it_was(tmp_path):

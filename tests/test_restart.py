@@ -50,9 +50,9 @@ def inputs(settings: Settings) -> Iterator[Input]:
 class Died:
     """A run of ``inputs`` that ended without a word, with snapshots at the given places."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, db: str = "") -> None:
         self.settings = Settings(symbols=(SYMBOL,), strategies=(MAKER,))
-        self.db = f"sqlite:///{folder}/ledger.db"
+        self.db = db or f"sqlite:///{folder}/ledger.db"
         self.path = folder / "ledger.db"
         self.folder = self.settings.journal.folder / "r1"
 

@@ -67,17 +67,17 @@ class Arrival:
         due = [resting for seq, resting in orders.triggered if seq <= seen]
         orders.triggered = [waiting for waiting in orders.triggered if waiting[0] > seen]
         for resting in due:
-            order = resting.order
+            order, at_ns = resting.order, max(stamp_ns, resting.arrived_ns)
             if order.stop_type is not None:
                 order = replace(order, qty=to_decimal(abs(self._account.qty(order.symbol))))
             order, reason = self._admission.within_limits(orders, order)
             reason = reason or self._admission.refuse(orders, order)
             if reason is not None:
                 facts.append(
-                    self._answers.rejected("order", order.id, order.symbol, stamp_ns, ts, reason)
+                    self._answers.rejected("order", order.id, order.symbol, at_ns, ts, reason)
                 )
                 continue
-            resting.order, resting.arrived_ns = order, stamp_ns
+            resting.order, resting.arrived_ns = order, at_ns
             resting.qty = resting.leaves = to_e12(order.qty)
             self._meet(orders, resting, ts, facts)
 

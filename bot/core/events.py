@@ -126,13 +126,14 @@ class Ticker(Struct, frozen=True, tag=True, gc=False):
 
 
 class FundingRate(Struct, frozen=True, tag=True, gc=False):
-    """A settled rate from the venue's history, for settlements that the stream missed."""
+    """A rate that the stream missed, from the venue's history; without a mark, today's counts."""
 
     ts: int
     exchange_ts: int
     symbol: str
     rate: Decimal
     funding_ts: int
+    mark: Decimal | None = None
 
 
 class FeedDown(Struct, frozen=True, tag=True, gc=False):

@@ -206,7 +206,8 @@ class Exchange:
     def pay(self, event: FundingRate, facts: list[Fact]) -> None:
         """A settled rate from the venue's history: pay it, unless it was."""
         listing = self._market.listing(event.symbol)
-        rate, mark = to_e12(event.rate), listing.value_price
+        rate = to_e12(event.rate)
+        mark = listing.value_price if event.mark is None else to_e12(event.mark)
         paid = self._account.pay_funding(listing, event.ts, rate, mark, event.funding_ts)
         if paid is not None:
             facts.append(paid)

@@ -118,12 +118,19 @@ class Stops:
         ts: int,
         facts: list[Fact],
     ) -> None:
-        """``price`` has been seen: what it triggers waits for the book that shows ``seq``."""
+        """``price`` has been seen: what it triggers waits for the book that shows ``seq``.
+
+        A trade from before an order arrived is over; a mark or index price still holds then.
+        """
         fired = [stop for stop in orders.stops if stop.by == by and stop.is_met(price)]
         for stop in fired:
+            resting = stop.resting
+            if by == "last" and exchange_ts < resting.arrived_ns:
+                continue
             orders.stops.remove(stop)
-            orders.triggered.append((seq, stop.resting))
-            facts.append(self._answers.triggered(stop.resting, exchange_ts, ts, price))
+            orders.triggered.append((seq, resting))
+            stamp_ns = max(exchange_ts, resting.arrived_ns)
+            facts.append(self._answers.triggered(resting, stamp_ns, ts, price))
 
     def clear(self, orders: SymbolOrders, exchange_ts: int, ts: int, facts: list[Fact]) -> None:
         """Exits of a position that is gone, or has turned, go with it."""

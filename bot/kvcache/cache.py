@@ -138,7 +138,13 @@ class WindowCache:
 
     def finish_step(self) -> None:
         """The kernel has written every layer."""
-        self._close_step()
+        leaving = self.position + 2 - self.spec.window  # the oldest that the next token sees
+        plain = self._sharing is None and self._retention is None and self._chunk == 1
+        if plain and leaving % self.spec.block_size:  # nearly every token: no block leaves with it
+            self._end_step()
+            self.position += 1
+        else:
+            self._close_step()
 
     def abandon_step(self) -> None:
         """The kernel wrote nothing that counts; the sequence is as before the step."""

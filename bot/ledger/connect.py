@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -14,9 +14,15 @@ from bot.ledger.database import LedgerError, clear_errors, is_file, listen, pars
 
 R = TypeVar("R")
 
+CONNECT_S: Final = 10.0
 
-def engine_for(text_url: str) -> AsyncEngine:
-    """An engine for what users write; makes a SQLite file's folder. Raises LedgerError."""
+
+def engine_for(text_url: str, answer_s: float | None = None) -> AsyncEngine:
+    """An engine for what users write; makes a SQLite file's folder. Raises LedgerError.
+
+    A Postgres that takes longer than ``answer_s`` over a statement counts as away; without it, it
+    may take as long as it likes.
+    """
     url = parse_url(text_url)
     if is_file(url):
         folder = Path(url.database or "").parent
@@ -24,7 +30,12 @@ def engine_for(text_url: str) -> AsyncEngine:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LedgerError(f"{folder}: cannot be made: {error.strerror}") from error
-    engine = create_async_engine(url)
+    waits = (
+        {}
+        if url.get_backend_name() == "sqlite"
+        else {"timeout": CONNECT_S, "command_timeout": answer_s}
+    )
+    engine = create_async_engine(url, connect_args=waits)
     listen(engine.sync_engine)
     return engine
 

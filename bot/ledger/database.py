@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from bot.core.errors import PlainError
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0006")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0006", "0007", "0008")
 """Every schema this program knows, oldest first; the last is the one it uses."""
 _SECRET_QUERIES: Final = ("password", "passfile", "sslpassword")
 _VERSION_TABLE: Final = "alembic_version"
@@ -97,6 +97,8 @@ def clear_errors(url: URL, doing: str) -> Iterator[None]:
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         raise LedgerError(f"{shown(url)}: {doing}: {_one_line(cause)}") from error
+    except TimeoutError as error:
+        raise LedgerError(f"{shown(url)}: {doing}: it does not answer") from error
     except OSError as error:
         raise LedgerError(f"{shown(url)}: {doing}: {_one_line(error)}") from error
 

@@ -20,7 +20,9 @@ from bot.ledger.views import VIEWS
 
 Format: TypeAlias = Literal["csv", "parquet"]
 _BATCH: Final = 10_000
-_TABLES: Final = tuple(name for name in metadata.tables if name not in ("runs", "snapshots"))
+_TABLES: Final = tuple(
+    name for name, table in metadata.tables.items() if "run_id" in table.c and name != "snapshots"
+)
 
 
 class ExportError(PlainError):

@@ -8,9 +8,12 @@ after they began; equity's wallet is what was posted; snapshots are whole.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from itertools import accumulate
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, select
@@ -84,7 +87,7 @@ class _Facts:
             case FundingPaid():
                 self._funding(n, fact)
             case Liquidated():
-                self._held[fact.symbol] = Decimal(0)
+                self._liquidated(n, fact)
         self._posted(n, position, fact)
         self._state(n, fact)
 
@@ -132,6 +135,13 @@ class _Facts:
         if paid.position != self._held[paid.symbol]:
             held = self._held[paid.symbol]
             _break("funding_paid", f"n {n}", f"on a position of {paid.position}, held was {held}")
+
+    def _liquidated(self, n: int, taken: Liquidated) -> None:
+        held = self._held[taken.symbol]
+        if taken.position != held:
+            _break("liquidations", f"n {n}", f"of a position of {taken.position}, held was {held}")
+        self._held[taken.symbol] = Decimal(0)
+        self._positions[taken.symbol].hold(Decimal(0))
 
     def _posted(self, n: int, position: int, fact: Fact) -> None:
         made = list(posting_rows(self._run_id, n, position, fact.ts, postings_of(fact)))
@@ -189,21 +199,22 @@ def _deposits_are_pairs(connection: Connection, run_id: str) -> None:
 
 def _wallets_are_what_was_posted(connection: Connection, run_id: str) -> None:
     """Equity's wallet: deposits and USDT that came in up to its journal position."""
-    posted = [
-        (row["position"], to_e12(row["amount"]))
+    rows = [
+        row
         for row in _rows(connection, tables.postings, run_id)
         if row["account"] == "wallet" and row["asset"] == "USDT"
     ]
-    if not posted or posted[0][0] != 0:
+    if not rows or rows[0]["position"] != 0:
         return  # a run without a deposit on record
+    rows.sort(key=itemgetter("position"))
+    positions = [row["position"] for row in rows]
+    sums = list(accumulate((to_e12(row["amount"]) for row in rows), initial=0))
     for row in _rows(connection, tables.equity, run_id):
-        wallet = to_e12(row["wallet"])
-        least = sum(value for at, value in posted if at < row["position"])
-        here = [value for at, value in posted if at == row["position"]]
-        if wallet not in {least + sum(here[:count]) for count in range(len(here) + 1)}:
-            _break(
-                "equity", f"ts {row['ts']}", f"wallet {row['wallet']}, posted {to_decimal(least)}"
-            )
+        before = bisect_left(positions, row["position"])
+        until = bisect_right(positions, row["position"], before)
+        if to_e12(row["wallet"]) not in sums[before : until + 1]:
+            posted = to_decimal(sums[before])
+            _break("equity", f"ts {row['ts']}", f"wallet {row['wallet']}, posted {posted}")
 
 
 def _gaps_end_after_they_began(connection: Connection, run_id: str) -> None:

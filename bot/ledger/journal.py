@@ -36,6 +36,7 @@ __all__ = [
     "JournalReader",
     "JournalWriter",
     "NewerJournal",
+    "headers",
     "is_journal",
     "is_written",
     "read",
@@ -106,6 +107,11 @@ def read_header(path: Path) -> dict[str, Any]:
     if not first.header:
         raise JournalError(f"{first.path}: its header is torn: {first.torn or 'an empty file'}")
     return first.header
+
+
+def headers(path: Path) -> list[dict[str, Any]]:
+    """The headers of a segment file, or of all of a run's segments. Raises JournalError."""
+    return [header for each in _chain(path) if (header := Segment(each).header)]
 
 
 def is_journal(path: Path) -> bool:

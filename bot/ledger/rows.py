@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
+import msgspec
 from sqlalchemy import Table
 
 from bot.core.events import (
@@ -167,4 +168,6 @@ def instrument_row(run_id: str, position: int, event: Instrument) -> Row:
 
 
 def _bound(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return msgspec.json.encode(value).decode()
     return plain(value) if isinstance(value, Decimal) else value

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
-from sqlalchemy import Insert, Update, insert, select, update
+from sqlalchemy import Delete, Insert, Update, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -16,7 +16,7 @@ from bot.ledger.database import LedgerError, clear_errors, shown
 from bot.ledger.digest import FactDigest
 from bot.ledger.postings import DEPOSIT, deposits_of
 from bot.ledger.rows import POSTING_COLUMNS, Row, posting_rows
-from bot.ledger.tables import postings, runs
+from bot.ledger.tables import models_used, postings, runs
 
 
 async def start_run(
@@ -105,8 +105,31 @@ def _money_row(leg: Row) -> dict[str, Any]:
     return row | {"amount": Decimal(row["amount"])}
 
 
-async def _execute(engine: AsyncEngine, doing: str, *statements: Insert | Update) -> int:
+async def _execute(engine: AsyncEngine, doing: str, *statements: Insert | Update | Delete) -> int:
     """How many rows they changed, all in one transaction."""
     with clear_errors(engine.url, doing):
         async with engine.begin() as connection:
             return sum([(await connection.execute(each)).rowcount for each in statements])
+
+
+async def record_models(
+    engine: AsyncEngine,
+    run_id: str,
+    position: int,
+    ts: int,
+    models: Sequence[tuple[str, str, str, bool]],
+) -> None:
+    """Which models, (role, name, hash, trained) each, predict from ``position`` on. A process that
+    died before it took an input leaves rows that the next one replaces. Raises LedgerError."""
+    stale = delete(models_used).where(
+        models_used.c.run_id == run_id, models_used.c.position == position
+    )
+    rows = [
+        insert(models_used).values(
+            run_id=run_id, position=position, role=role, ts=ts,
+            model=name, weights_sha256=sha256, trained=trained,
+        )
+        for role, name, sha256, trained in models
+    ]  # fmt: skip
+    text = f"the models of run {run_id} cannot be recorded"
+    await to_its_end(_execute(engine, text, stale, *rows))

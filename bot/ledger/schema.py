@@ -7,6 +7,7 @@ before `bot db upgrade` says so: a copy may be wanted first.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -29,13 +30,16 @@ from bot.ledger.database import (
 )
 from bot.ledger.views import create_views, drop_views
 
+ANSWER_S: Final = 10.0
+"""A database that hangs so long over a statement is one that is away."""
+
 
 async def open_ledger(text_url: str) -> AsyncEngine:
     """An engine on a ledger that is ready to be written; an empty database gets its schema.
 
     Raises LedgerError for a database that cannot be reached, is older, newer or not ours.
     """
-    engine = engine_for(text_url)
+    engine = engine_for(text_url, ANSWER_S)
     try:
         with clear_errors(engine.url, "cannot be opened"):
             async with engine.begin() as connection:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import chain
-from typing import Final, TypeAlias
+from typing import Final, Protocol
 
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -14,30 +13,29 @@ from bot.ledger import rows, shadows, tables
 KEPT_SNAPSHOTS: Final = 3
 """The newest of a run: one that is damaged gives way to the one before."""
 
-_Marks: TypeAlias = Callable[[str], str]
+
+class Insert(Protocol):
+    """An INSERT of many rows in few statements; a row that is there already stays as it is."""
+
+    async def execute(self, connection: AsyncConnection, many: list[rows.Row]) -> None: ...
 
 
-class Insert:
-    """An INSERT that takes many rows in few statements.
+class WideInsert:
+    """For SQLite: hundreds of rows a statement.
 
-    A statement of many rows lets the driver's thread work without the interpreter lock, so the
-    loop goes on meanwhile; row by row it would have to win the lock back for each.
+    The driver's thread then works without the interpreter lock, so the loop goes on meanwhile; row
+    by row it would have to win the lock back for each.
     """
 
-    CHUNKS: Final = (512, 64, 8, 1)
+    COUNTS: Final = (512, 64, 8, 1)
 
-    def __init__(
-        self,
-        table: Table,
-        columns: tuple[str, ...],
-        marks: _Marks,
-        more: str = "DO NOTHING",
-        chunks: tuple[int, ...] = CHUNKS,
-    ) -> None:
+    def __init__(self, table: Table, columns: tuple[str, ...], more: str, most: int) -> None:
         head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608
         row = f"({', '.join('?' * len(columns))})"
         self._texts = {
-            count: marks(f"{head}{', '.join([row] * count)} ON CONFLICT {more}") for count in chunks
+            count: f"{head}{', '.join([row] * count)} ON CONFLICT {more}"
+            for count in self.COUNTS
+            if count <= most
         }
 
     async def execute(self, connection: AsyncConnection, many: list[rows.Row]) -> None:
@@ -49,10 +47,37 @@ class Insert:
                 done += count
 
 
+class ArrayInsert:
+    """For Postgres: an array a column, so that any number of rows is one short statement.
+
+    It is parsed and planned once, whatever its length. The driver encodes on the event loop, so a
+    statement takes no more rows than a millisecond encodes.
+    """
+
+    MOST: Final = 128
+
+    def __init__(
+        self, engine: AsyncEngine, table: Table, columns: tuple[str, ...], more: str, most: int
+    ) -> None:
+        types = [table.c[name].type.compile(engine.dialect) for name in columns]
+        arrays = ", ".join(f"${index}::{each}[]" for index, each in enumerate(types, 1))
+        self._text = (
+            f"INSERT INTO {table.name} ({', '.join(columns)}) "  # noqa: S608 - our own names
+            f"SELECT * FROM unnest({arrays}) ON CONFLICT {more}"
+        )
+        self._most = min(most, self.MOST)
+
+    async def execute(self, connection: AsyncConnection, many: list[rows.Row]) -> None:
+        for start in range(0, len(many), self._most):
+            columns = tuple(map(list, zip(*many[start : start + self._most], strict=True)))
+            await connection.exec_driver_sql(self._text, columns)
+
+
 class Statements:
     """The prepared texts for one dialect. SQLAlchemy's own binding costs ten times the insert."""
 
     def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
         self._numbered = engine.dialect.paramstyle == "numeric_dollar"
         self.facts = {
             kind: self._insert(table, rows.fact_columns(kind))
@@ -87,15 +112,20 @@ class Statements:
             "UPDATE runs SET digest = ?, facts = ? WHERE id = ? AND facts <= ?"
         )
 
-    def _insert(self, table: Table, columns: tuple[str, ...]) -> Insert:
-        return Insert(table, columns, self._marked)
+    def _insert(
+        self, table: Table, columns: tuple[str, ...], more: str = "DO NOTHING", most: int = 512
+    ) -> Insert:
+        if self._numbered:
+            return ArrayInsert(self._engine, table, columns, more, most)
+        return WideInsert(table, columns, more, most)
 
     def _latest(self, table: Table, columns: tuple[str, ...]) -> Insert:
         """Keep the newest row of a symbol; one statement may touch it only once."""
         sets = ", ".join(f"{name} = excluded.{name}" for name in columns)
         newer = f"excluded.position > {table.name}.position"
-        more = f"(run_id, symbol) DO UPDATE SET {sets} WHERE {newer}"
-        return Insert(table, columns, self._marked, more, chunks=(1,))
+        return self._insert(
+            table, columns, f"(run_id, symbol) DO UPDATE SET {sets} WHERE {newer}", most=1
+        )
 
     def _marked(self, statement: str) -> str:
         """Write ``?`` as the dialect's driver wants it."""

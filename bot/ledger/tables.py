@@ -273,6 +273,7 @@ instruments: Final = Table(
     money("price_limit_x"),
     money("price_limit_y"),
     number("funding_interval_min"),
+    text("tiers"),  # JSON: the risk limits, from low to high
 )
 
 equity: Final = Table(
@@ -299,6 +300,58 @@ candles: Final = Table(
     money("low"),
     money("close"),
     money("volume"),
+    sqlite_with_rowid=False,
+)
+
+# --- Which models there were, and how good --------------------------------------------------------
+
+models_used: Final = event_table(
+    "models_used",  # a row a model at every start of a run's process
+    text("role", primary_key=True),
+    number("ts"),
+    text("model"),
+    text("weights_sha256"),
+    flag("trained"),
+)
+
+evaluations: Final = Table(
+    "evaluations",
+    metadata,
+    text("instance", primary_key=True),
+    number("ts", primary_key=True),  # when they were made
+    text("source", primary_key=True),  # bars: read again; live: what was said while trading
+    text("model", primary_key=True),
+    text("symbol", primary_key=True),
+    number("horizon_ns", primary_key=True),
+    text("metric", primary_key=True),
+    text("weights_sha256", nullable=True),
+    number("from_ts"),  # outcomes from then on count, until ts
+    Column("value", Double, nullable=True),
+    Column("lo", Double, nullable=True),
+    Column("hi", Double, nullable=True),
+    number("n"),
+    text("baselines"),  # JSON
+    sqlite_with_rowid=False,
+)
+
+model_switches: Final = Table(
+    "model_switches",
+    metadata,
+    text("instance", primary_key=True),
+    number("ts", primary_key=True),
+    text("role", primary_key=True),
+    flag("switched"),
+    text("champion"),  # SHA-256 of the weights, as the challenger's
+    text("challenger"),
+    text("challenger_id"),  # of `bot models`
+    text("metric"),  # the less the better
+    number("from_ts"),
+    number("n"),
+    Column("champion_value", Double, nullable=False),
+    Column("challenger_value", Double, nullable=False),
+    Column("difference", Double, nullable=False),  # challenger less champion, row by row
+    Column("lo", Double, nullable=True),
+    Column("hi", Double, nullable=True),
     sqlite_with_rowid=False,
 )
 

@@ -39,8 +39,8 @@ from bot.ledger.statements import KEPT_SNAPSHOTS, Statements
 
 MAX_BATCH: Final = 20_000
 """Entries that one transaction takes at most; a longer backlog takes more transactions."""
-_SLICE: Final = 128
-"""Entries made into rows before the event loop looks at its other tasks: about a millisecond."""
+_SLICE: Final = 48
+"""Entries made into rows before the event loop looks at its other tasks: under a millisecond."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):

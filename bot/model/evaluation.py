@@ -93,7 +93,7 @@ def rows(card: Card, subject: Subject, *, cost: float = TAKER_RATE) -> Iterator[
     """
     for case in cases(card, subject, cost=cost):
         for metric in METRICS:
-            yield from _compared(case, metric, card.name)
+            yield from compared(case, metric, card.name)
 
 
 def cases(card: Card, subject: Subject, *, cost: float = TAKER_RATE) -> Iterator[Case]:
@@ -107,7 +107,8 @@ def cases(card: Card, subject: Subject, *, cost: float = TAKER_RATE) -> Iterator
         yield Case(subject, index, horizon_ns, config.quantiles, cost, block_ns)
 
 
-def _compared(case: Case, metric: str, name: str) -> Iterator[Row]:
+def compared(case: Case, metric: str, name: str) -> Iterator[Row]:
+    """The row of one metric of ``name``; none where it does not say what the metric needs."""
     subject = case.subject
     ours = case.score(metric, name)
     if ours is None:

@@ -138,6 +138,9 @@ def _inference(inference: Inference) -> Iterator[Metric]:
     yield _counter("tokens", "Tokens that the models read.", inference.tokens)
     yield _counter("inference_overflows", "Times the models' inbox was full.", inference.overflows)
     yield _counter("inference_lost_events", "Events merged or lost then.", inference.lost_events)
+    drift = [((model,), index) for model, index in sorted(inference.drift.items())]
+    text = "Population stability index of a model's inputs against those it learned from."
+    yield _gauge("input_drift", text, drift, "model")
     cache = inference.cache
     yield _gauge("cache_budget_bytes", "Bytes that the KV cache may hold.", cache.budget_bytes)
     yield _gauge("cache_used_bytes", "Bytes that it holds.", cache.used_bytes)

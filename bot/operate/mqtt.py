@@ -59,6 +59,27 @@ class Broker:
     tls: ssl.SSLContext | None = None
 
 
+async def reach(broker: Broker, timeout_s: float) -> None:
+    """Connect once and leave again. Raises BrokerError."""
+    client = aiomqtt.Client(
+        broker.host,
+        broker.port,
+        username=broker.username,
+        password=broker.password,
+        tls_context=broker.tls,
+        logger=_library_log,
+        timeout=timeout_s,
+    )
+    try:
+        async with client:
+            pass
+    except aiomqtt.MqttError as error:
+        where = f"mqtt://{broker.host}:{broker.port}"
+        raise BrokerError(
+            f"{where}: {error}: check mqtt.host, mqtt.port and the password"
+        ) from error
+
+
 class Wiring(Struct, frozen=True):
     """What ties a connection to its run. ``prefix`` is ``kvtrader/<instance>``."""
 
@@ -83,6 +104,28 @@ def tls_context(
         files = ", ".join(str(path) for path in (ca_file, cert_file, key_file) if path)
         raise BrokerError(f"mqtt: {files}: not usable for TLS: {error}") from error
     return context
+
+
+class _Client(aiomqtt.Client):
+    """aiomqtt 2.5 begins to write to a socket one turn of the loop after it was asked to, by its
+    number alone. A broker that is lost meanwhile has left that number to nobody, or to another."""
+
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        del userdata
+        number = sock.fileno()
+
+        def write() -> None:
+            try:
+                client.loop_write()
+            except OSError as error:
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def register() -> None:
+            if sock.fileno() == number >= 0:
+                self._loop.add_writer(number, write)
+
+        self._loop.call_soon_threadsafe(register)
 
 
 class Mqtt:
@@ -129,7 +172,7 @@ class Mqtt:
     def _client(self) -> aiomqtt.Client:
         broker, wiring = self._broker, self._wiring
         lost = encode(wiring.status("offline"))
-        return aiomqtt.Client(
+        return _Client(
             broker.host,
             broker.port,
             username=broker.username,

@@ -149,7 +149,9 @@ class Cache(Struct, frozen=True):
 
 
 class Inference(Struct, frozen=True):
-    """The models' thread. ``latency`` is from an event's ``ts`` to its prediction."""
+    """The models' thread. ``latency`` is from an event's ``ts`` to its prediction; ``drift`` how
+    far a model's inputs are from those it learned from (population stability index), where it can
+    tell."""
 
     tokens: int
     predictions: int
@@ -158,6 +160,7 @@ class Inference(Struct, frozen=True):
     lost_events: int
     latency: Latency
     cache: Cache
+    drift: dict[str, float] = {}
 
 
 class Book(Struct, frozen=True):

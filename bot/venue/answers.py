@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from bot.core.errors import PlainError
-from bot.core.events import Candle, FundingRate, Instrument
+from bot.core.events import Candle, Fees, FundingRate, Instrument, RiskTier
 from bot.venue import payloads
 from bot.venue.payloads import MS
 
@@ -87,6 +87,53 @@ def parse_funding(symbol: str, result: Mapping[str, Any], ts: int) -> list[Fundi
             raise MalformedAnswer(f"funding history of {symbol}: rate {rate} in {_short(row)}")
         rates.append(FundingRate(ts, stamp, symbol, rate, stamp))
     return rates
+
+
+def parse_tiers(symbol: str, result: Mapping[str, Any]) -> tuple[RiskTier, ...]:
+    """The tiers of one symbol in a risk-limit answer, from low to high.
+
+    https://bybit-exchange.github.io/docs/v5/market/risk-limit
+    """
+    name = symbol.partition(":")[2]
+    tiers = [
+        RiskTier(
+            _number(row, "riskLimitValue"),
+            _number(row, "maintenanceMargin"),
+            _number(row, "initialMargin"),
+            _number(row, "mmDeduction", absent=0),
+        )
+        for row in _list(result, "risk-limit")
+        if _text(row, "symbol") == name
+    ]
+    return tuple(sorted(tiers, key=lambda tier: tier.limit))
+
+
+def parse_fee_rates(symbol: str, result: Mapping[str, Any], ts: int, exchange_ts: int) -> Fees:
+    """The account's rates for one symbol in a fee-rate answer.
+
+    https://bybit-exchange.github.io/docs/v5/account/fee-rate
+    """
+    category, _, name = symbol.partition(":")
+    for row in _list(result, "fee-rate"):
+        if _text(row, "symbol") == name:
+            maker, taker = _number(row, "makerFeeRate"), _number(row, "takerFeeRate")
+            return Fees(ts, category, maker, taker, exchange_ts, symbol)
+    raise MalformedAnswer(f"fee-rate: no {symbol} in {_short(result)}")
+
+
+def parse_mark(symbol: str, result: Mapping[str, Any], ts: int) -> Decimal | None:
+    """The mark price at which the minute ``ts`` opened, None where the answer has no such bar.
+
+    https://bybit-exchange.github.io/docs/v5/market/mark-kline
+    """
+    for row in _list(result, "mark-price-kline"):
+        try:
+            if int(row[0]) * MS == ts:
+                return payloads.price(row[1])
+        except (IndexError, TypeError, ValueError) as error:
+            what = f"mark-price-kline of {symbol}: cannot read the bar {_short(row)}"
+            raise MalformedAnswer(what) from error
+    return None
 
 
 def interval_ns(interval: str) -> int:
@@ -189,7 +236,7 @@ def _list(result: Mapping[str, Any], what: str) -> list[Any]:
 def _text(entry: Mapping[str, Any], key: str) -> str:
     value = entry.get(key) if isinstance(entry, Mapping) else None
     if not isinstance(value, str) or not value:
-        raise MalformedAnswer(f"instruments-info: no {key} in {_short(entry)}")
+        raise MalformedAnswer(f"no {key} in {_short(entry)}")
     return value
 
 
@@ -206,7 +253,7 @@ def _number(entry: Mapping[str, Any], *path: str, absent: int | None = None) -> 
         number = Decimal("NaN")
     if not number.is_finite():
         field = f"{_text(entry, 'symbol')}: {'.'.join(path)}"
-        raise MalformedAnswer(f"instruments-info: {field} is {value!r}, not a number")
+        raise MalformedAnswer(f"{field} is {value!r}, not a number")
     return number
 
 

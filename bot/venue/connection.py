@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -16,7 +16,7 @@ import structlog
 from msgspec import Struct
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
-from bot.core.events import Connected, Disconnected, Frame, Input
+from bot.core.events import Connected, Disconnected, Input
 from bot.venue.topics import requests
 
 log = structlog.get_logger()
@@ -24,6 +24,8 @@ log = structlog.get_logger()
 ANSWER_MAX_BYTES = 1024
 """Longer frames are market data. Bybit's acks and pongs are under 300 bytes."""
 MESSAGE_MAX_BYTES = 10 * 1024 * 1024
+_MARKET_DATA = b'{"topic":'
+"""What begins with its topic is market data, however short."""
 
 
 class Inbox(Protocol):
@@ -34,6 +36,9 @@ class Inbox(Protocol):
 
     def put(self, item: Input) -> None:
         """Take the item at once, also beyond the limit: a read in progress cannot be undone."""
+
+    def put_frames(self, conn: str, messages: Sequence[bytes]) -> bool:
+        """Stamp the messages of one read and take them in; returns whether there is room for more."""
 
     @property
     def has_room(self) -> asyncio.Event:
@@ -92,18 +97,19 @@ class Connection(WSListener):
         self.opened = False
         self.paused = asyncio.Event()
         self.heard_s = 0.0
+        self.pinged_s = 0.0
         self.end_reason = ""
         self._resumed_s = 0.0
         self._conn = conn
         self._category = category
         self._inbox = inbox
-        self._has_room = inbox.has_room
         self._counters = counters
         self._log = log.bind(conn=conn)
         self._clock = clock
         self._transport: WSTransport | None = None
         self._left = False
         self._parts = bytearray()
+        self._messages: list[bytes] = []
         self._numbers = itertools.count(1)
         self._waiting: dict[str, _Request] = {}
 
@@ -122,6 +128,7 @@ class Connection(WSListener):
         return True
 
     def ping(self) -> None:
+        self.pinged_s = self._clock()
         self._send({"req_id": f"ping-{next(self._numbers)}", "op": "ping"})
         self._counters.pings += 1
 
@@ -166,14 +173,19 @@ class Connection(WSListener):
         self._inbox.put(Connected(self._inbox.now(), self._conn, self._category))
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Keep what one read of the socket brings, and put it into the inbox together."""
         del transport
         try:
-            self.heard_s = self._clock()
-            if frame.msg_type is WSMsgType.TEXT and frame.fin and not self._parts:
-                if not self._left:
-                    self._take(frame.get_payload_as_bytes())
+            data = frame.get_payload_as_bytes()
+            # Most frames end here. Their type is not asked for: picows makes an enum of it, which
+            # takes as long as all the rest, and no control frame begins like this.
+            if data.startswith(_MARKET_DATA) and frame.fin and not self._parts:
+                self._messages.append(data)
             else:
-                self._receive(frame)
+                self._receive(frame, data)
+            if frame.last_in_buffer:
+                self.heard_s = self._clock()
+                self._deliver()
         except Exception as error:  # noqa: BLE001 - the rim: counted, logged, and the socket ends
             # The frame may be lost, so the books are unknown: a new connection makes them anew.
             self._counters.faults += 1
@@ -184,36 +196,40 @@ class Connection(WSListener):
         del transport
         if self._left:
             return
+        self._deliver()  # what was read before a frame that broke the protocol
         self._counters.disconnects += 1
         self.end_reason = self.end_reason or "connection lost"
         self._inbox.put(Disconnected(self._inbox.now(), self._conn, self.end_reason))
 
-    def _receive(self, frame: WSFrame) -> None:
-        """Whatever is not one whole text message."""
+    def _receive(self, frame: WSFrame, data: bytes) -> None:
+        """Whatever is not one whole message of market data."""
         kind = frame.msg_type
         if kind is WSMsgType.CLOSE:
-            self._closed_by_venue(frame.get_payload_as_bytes())
+            self._closed_by_venue(data)
         elif kind is WSMsgType.PONG or self._left:
             pass
         elif frame.fin and not self._parts:
-            self._take(frame.get_payload_as_bytes())
+            self._take(data)
         else:
-            self._take_part(frame)
+            self._take_part(frame, data)
 
     def _take(self, data: bytes) -> None:
-        counters, inbox, size = self._counters, self._inbox, len(data)
-        counters.frames += 1
-        counters.bytes += size
-        inbox.put(Frame(inbox.now(), self._conn, data))
-        if not self._has_room.is_set() and not self.paused.is_set():
-            self._pause()
-        # What begins with its topic is market data, however short.
-        if size <= ANSWER_MAX_BYTES and data[:9] != b'{"topic":' and b'"op"' in data:
+        self._messages.append(data)
+        if len(data) <= ANSWER_MAX_BYTES and not data.startswith(_MARKET_DATA) and b'"op"' in data:
             self._take_answer(data)
 
-    def _take_part(self, frame: WSFrame) -> None:
+    def _deliver(self) -> None:
+        messages, self._messages = self._messages, []
+        if self._left or not messages:
+            return
+        self._counters.frames += len(messages)
+        self._counters.bytes += sum(map(len, messages))
+        if not self._inbox.put_frames(self._conn, messages) and not self.paused.is_set():
+            self._pause()
+
+    def _take_part(self, frame: WSFrame, part: bytes) -> None:
         """Join the fragments of one message (RFC 6455, 5.4)."""
-        self._parts += frame.get_payload_as_bytes()
+        self._parts += part
         if len(self._parts) > MESSAGE_MAX_BYTES:
             self.end(f"message of more than {MESSAGE_MAX_BYTES} bytes")
         elif frame.fin:
@@ -257,9 +273,10 @@ class Connection(WSListener):
             self._counters.faults += 1
             self._log.warning("answer cannot be read", cause=str(error), data=data[:200])
             return
-        # An answer without req_id is for the oldest request: Bybit answers in order.
+        # An answer without req_id is for the oldest request: Bybit answers in order. A refusal
+        # may come without even its op, and would otherwise be waited for.
         req_id = answer.req_id
-        if not req_id and answer.op in ("subscribe", "unsubscribe"):
+        if not req_id and answer.op not in ("ping", "pong"):
             req_id = next(iter(self._waiting), "")
         request = self._waiting.pop(req_id, None)
         if request is None:

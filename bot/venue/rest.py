@@ -1,4 +1,4 @@
-"""Bybit's public REST, through pybit in a thread: the rules, the clock and the history.
+"""Bybit's REST, through pybit in a thread: the rules, the clock, the fee rates and the history.
 
 The answers are read in ``answers.py``. Importing this file loads pybit and requests (0.2 s).
 """
@@ -10,23 +10,29 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from msgspec.structs import replace
 from pybit.exceptions import FailedRequestError, InvalidRequestError
 from pybit.unified_trading import HTTP
 
 from bot.core.errors import PlainError
-from bot.core.events import Candle, FundingRate, Instrument
+from bot.core.events import Candle, ClockOffset, Fees, FundingRate, Instrument
+from bot.core.terms import RiskTier
 from bot.venue.address import VenueUnreachable, cause_of
 from bot.venue.answers import (
     MalformedAnswer,
     parse_bars,
     parse_candles,
+    parse_fee_rates,
     parse_funding,
     parse_instruments,
+    parse_mark,
     parse_server_ns,
+    parse_tiers,
 )
 from bot.venue.limit import RateLimit
 from bot.venue.payloads import MS
@@ -51,8 +57,10 @@ class VenueRefused(PlainError):
 class Rest:
     """Bybit's public REST for one event loop. ``now`` stamps what it returns.
 
-    Every method raises VenueUnreachable, VenueRefused or MalformedAnswer. The default limit is a
-    tenth of Bybit's (600 requests in 5 s per IP: https://bybit-exchange.github.io/docs/v5/rate-limit).
+    ``key`` is an API key and its secret, for the account's fee rates; a key that may only read is
+    enough. Every method raises VenueUnreachable, VenueRefused or MalformedAnswer. The default
+    limit is a tenth of Bybit's 600 requests in 5 s per IP
+    (https://bybit-exchange.github.io/docs/v5/rate-limit).
     """
 
     def __init__(
@@ -62,24 +70,27 @@ class Rest:
         now: Callable[[], int] = time.time_ns,
         timeout_s: float = 10.0,
         limit: RateLimit | None = None,
+        key: tuple[str, str] | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._now = now
         self._limit = limit or RateLimit(60, 5.0)
-        self._session = _session(self._base_url, timeout_s)
+        self._session = _session(self._base_url, timeout_s, key)
+        self.has_key = key is not None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rest")
 
-    async def server_time_offset(self, rounds: int = 3) -> int:
-        """Local clock minus exchange clock in ns, from the quickest of ``rounds`` round trips.
+    async def clock_offset(self, rounds: int = 3) -> ClockOffset:
+        """Local clock minus exchange clock, from the quickest of ``rounds`` round trips.
 
         The venue's stamp is taken as made halfway, so the error is at most half that trip.
         """
         trips = [await self._timed_server_ns() for _ in range(rounds)]
         sent, received, server = min(trips, key=lambda trip: trip[1] - trip[0])
-        return (sent + received) // 2 - server
+        offset_ns = (sent + received) // 2 - server
+        return ClockOffset(self._now(), offset_ns, round_trip_ns=received - sent)
 
     async def instruments(self, symbols: Sequence[str]) -> list[Instrument]:
-        """The rules of the symbols ("linear:BTCUSDT"), in their order."""
+        """The rules of the symbols ("linear:BTCUSDT"), in their order; a perpetual's with tiers."""
         found: dict[str, Instrument] = {}
         for category in dict.fromkeys(symbol.partition(":")[0] for symbol in symbols):
             for instrument in await self._listing(category, symbols):
@@ -88,7 +99,22 @@ class Rest:
         if missing:
             request = f"{self._base_url}/v5/market/instruments-info"
             raise VenueRefused(request, 0, f"{', '.join(missing)} not listed")
-        return [found[symbol] for symbol in symbols]
+        return [
+            replace(found[symbol], tiers=await self._tiers(symbol))
+            if symbol.startswith("linear:")
+            else found[symbol]
+            for symbol in symbols
+        ]
+
+    async def fee_rates(self, symbols: Sequence[str]) -> list[Fees]:
+        """What the key's account pays for each symbol, in their order. Needs a key."""
+        rates: list[Fees] = []
+        for symbol in symbols:
+            category, _, name = symbol.partition(":")
+            call = self._session.get_fee_rates
+            answer = await self._get("account/fee-rate", call, category=category, symbol=name)
+            rates.append(parse_fee_rates(symbol, answer["result"], self._now(), _stamp(answer)))
+        return rates
 
     async def candles(self, symbol: str, interval: str, limit: int) -> list[Candle]:
         """The last ``limit`` closed bars, oldest first; fewer where the history is shorter."""
@@ -137,7 +163,7 @@ class Rest:
             if last_ms < start_ts // MS:
                 return rates
             answer = await self._get(
-                "funding/history",
+                "market/funding/history",
                 self._session.get_funding_rate_history,
                 category=category,
                 symbol=name,
@@ -151,6 +177,21 @@ class Rest:
                 return rates
             rates = older + rates
         raise MalformedAnswer(f"funding history of {symbol}: no end after {PAGES_MAX} pages")
+
+    async def mark_at(self, symbol: str, ts: int) -> Decimal | None:
+        """The mark price at a whole minute, None where the venue has none of then."""
+        category, _, name = symbol.partition(":")
+        answer = await self._get(
+            "mark-price-kline",
+            self._session.get_mark_price_kline,
+            category=category,
+            symbol=name,
+            interval="1",
+            start=ts // MS,
+            end=ts // MS,
+            limit=1,
+        )
+        return parse_mark(symbol, answer["result"], ts)
 
     async def listed_since(self, symbol: str) -> int:
         """When the symbol's oldest weekly bar opens, in ns; 0 where it has none."""
@@ -186,6 +227,12 @@ class Rest:
                 return listed
         raise MalformedAnswer(f"instruments-info of {category}: no end after {PAGES_MAX} pages")
 
+    async def _tiers(self, symbol: str) -> tuple[RiskTier, ...]:
+        category, _, name = symbol.partition(":")
+        call = self._session.get_risk_limit
+        answer = await self._get("risk-limit", call, category=category, symbol=name)
+        return parse_tiers(symbol, answer["result"])
+
     async def _timed_server_ns(self) -> tuple[int, int, int]:
         def trip() -> tuple[int, dict[str, Any], int]:
             sent = time.time_ns()
@@ -202,7 +249,7 @@ class Rest:
 
     async def _in_thread(self, path: str, call: Callable[[], Any]) -> Any:
         await self._limit.wait()
-        url = f"{self._base_url}/v5/market/{path}"
+        url = f"{self._base_url}/v5/{path if '/' in path else f'market/{path}'}"
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, call)
         except InvalidRequestError as error:
@@ -218,10 +265,17 @@ class Rest:
             raise VenueUnreachable(self._base_url, _network_cause(error)) from error
 
 
-def _session(base_url: str, timeout_s: float) -> HTTP:
+def _session(base_url: str, timeout_s: float, key: tuple[str, str] | None) -> HTTP:
     # One try: pybit's retries sleep in the thread. A code that Bybit does not have keeps its own
     # retry codes out, which would hide the reason of a refusal.
-    session = HTTP(timeout=timeout_s, max_retries=1, retry_codes={-1})
+    api_key, api_secret = key or (None, None)
+    session = HTTP(
+        timeout=timeout_s,
+        max_retries=1,
+        retry_codes={-1},
+        api_key=api_key,
+        api_secret=api_secret,
+    )
     session.endpoint = base_url
     session.logger = _log
     if urlsplit(base_url).hostname in ("127.0.0.1", "::1", "localhost"):

@@ -92,7 +92,9 @@ class MarketStream:
         self._connection: Connection | None = None
         self._to_renew: dict[str, None] = {}
         self._renewal_wanted = asyncio.Event()
-        self._renewals = renewals or RateLimit(10, 10.0)
+        self._renewals = renewals or RateLimit(
+            max(10, len(self.topics)), 10.0, clock=clock, sleep=pause
+        )
 
     async def run(self) -> None:
         """Keep the topics coming until cancelled. Raises VenueUnreachable (see the class)."""
@@ -111,8 +113,8 @@ class MarketStream:
     def resubscribe(self, topic: str) -> None:
         """Ask for a fresh snapshot of one topic, soon.
 
-        Requests for a topic that already waits are one request, and at most 10 in 10 s are sent,
-        unless the constructor was given another limit.
+        Requests for a topic that already waits are one request, and in 10 s at most 10 are sent,
+        or one a topic where there are more, unless the constructor was given another limit.
         A connect, which subscribes everything, takes their place.
         """
         if topic not in self.topics:
@@ -198,14 +200,13 @@ class MarketStream:
 
     async def _watch(self, connection: Connection) -> None:
         """End a connection that is silent, or that leaves a request without an answer."""
-        clock = self._clock
         while True:
             if connection.paused.is_set():
                 await self._pause(self._silence_s)
                 continue
-            silent_in_s = connection.heard_s + self._silence_s - clock()
-            unanswered_in_s = connection.asked_s() + self._connect_timeout_s - clock()
-            if silent_in_s <= 0:
+            now_s, heard_s = self._clock(), connection.heard_s
+            unanswered_in_s = connection.asked_s() + self._connect_timeout_s - now_s
+            if heard_s + self._silence_s <= now_s:
                 self._state = "stale"
                 connection.end(f"silent for {self._silence_s:g} s")
                 return
@@ -213,7 +214,13 @@ class MarketStream:
                 self._state = "stale"
                 connection.end(f"no answer to a request for {self._connect_timeout_s:g} s")
                 return
-            await self._pause(min(silent_in_s, unanswered_in_s))
+            # A market in which nothing happens is silent, too, but answers a ping.
+            due_s = heard_s + self._silence_s / 2
+            if due_s <= now_s:
+                if connection.pinged_s <= heard_s:
+                    connection.ping()
+                due_s = heard_s + self._silence_s
+            await self._pause(min(due_s - now_s, unanswered_in_s))
 
     async def _make_room(self, connection: Connection) -> None:
         """Read again when the inbox, having been full, has room."""

@@ -24,17 +24,18 @@ from bot.core.events import (
     FeedUp,
     Frame,
     Input,
+    Level,
     Ticker,
     Trade,
 )
 from bot.core.instrument import E12_OF_TEXT
-from bot.venue import payloads
+from bot.venue import native, payloads
 from bot.venue.payloads import MS, UNREADABLE, Envelope
 
 DEPTHS = (1, 50, 200, 1000)
 _DEPTH_NAMES = frozenset(map(str, DEPTHS))
 _PROBLEMS_KEPT = 100
-SNAPSHOT_WAIT_NS = 2_000_000_000
+SNAPSHOT_WAIT_NS = 1_000_000_000
 """How long deltas may come without the snapshot that they change, before it is asked for."""
 _TOPIC_IN_PIECES = re.compile(rb'"topic"\s*:\s*"([\w.]{1,100})"')
 
@@ -87,10 +88,12 @@ class Codec:
     """Translates the inputs of every connection. One codec serves a whole run.
 
     ``frames`` counts all of them, ``counts`` the unusual ones by kind; ``problems`` has the last
-    that were skipped, for whoever logs.
+    that were skipped, for whoever logs. ``scan`` reads most frames and may leave any of them to
+    ``payloads``, which alone finds faults.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scan: native.Scan = native.scan) -> None:
+        self._scan = scan
         self.frames = 0
         self.counts: Counter[str] = Counter()
         self.problems: deque[Problem] = deque(maxlen=_PROBLEMS_KEPT)
@@ -100,7 +103,22 @@ class Codec:
     def decode(self, item: Input) -> list[Event]:
         """The events of one input, in order. What is an event already passes through."""
         if type(item) is Frame:
-            return self._frame(item)
+            self.frames += 1
+            topics = self._topics.get(item.conn)
+            if topics is None:
+                return self._skip(item, "no connection", "a frame before its connection opened")
+            scanned = self._scan(item.data)
+            topic = None if scanned is None else topics.get(scanned[0])
+            if scanned is None or topic is None:
+                return self._read(item, topics)
+            if len(scanned) == 2:
+                ts, symbol = item.ts, topic.symbol
+                return [
+                    Trade(ts, at_ns, symbol, seq, side, price, qty, block, rpi)
+                    for at_ns, seq, side, price, qty, block, rpi in scanned[1]
+                ]
+            _, is_snapshot, stamp_ns, u, seq, bids, asks = scanned
+            return self._book(item, topic, is_snapshot, stamp_ns, u, seq, bids, asks)
         if isinstance(item, Connected):
             lost = self._drop_connection(item.conn, item.ts, "reconnected")
             self._categories[item.conn] = item.category
@@ -128,11 +146,8 @@ class Codec:
             if topic.kind == "orderbook" and topic.is_live
         ]
 
-    def _frame(self, frame: Frame) -> list[Event]:
-        self.frames += 1
-        topics = self._topics.get(frame.conn)
-        if topics is None:
-            return self._skip(frame, "no connection", "a frame before its connection opened")
+    def _read(self, frame: Frame, topics: dict[str, Topic]) -> list[Event]:
+        """The events of a frame that the scanner left."""
         try:
             envelope = payloads.envelope(frame.data)
         except UNREADABLE as error:
@@ -151,9 +166,9 @@ class Codec:
             topics[text] = topic
         try:
             if topic.kind == "orderbook":
-                return self._book(frame, topic, envelope)
+                return self._read_book(frame, topic, envelope)
             if topic.kind == "publicTrade":
-                return self._trades(frame.ts, topic, envelope)
+                return _read_trades(frame.ts, topic, envelope)
             if topic.kind == "tickers":
                 return self._ticker(frame.ts, topic, envelope)
             return self._klines(frame.ts, topic, envelope)
@@ -203,46 +218,56 @@ class Codec:
 
     # --- the topics' data ----------------------------------------------------------------------
 
-    def _book(self, frame: Frame, topic: Topic, envelope: Envelope) -> list[Event]:
+    def _read_book(self, frame: Frame, topic: Topic, envelope: Envelope) -> list[Event]:
         data = payloads.book(envelope.data)
-        ts = frame.ts
-        is_snapshot = envelope.type == "snapshot" or data.u == 1
-        if is_snapshot:
-            events: list[Event] = [] if topic.is_live else [FeedUp(ts, topic.symbol)]
-        elif not topic.is_live:
-            return self._early(ts, topic)
-        elif data.u != topic.u + 1:
-            if data.u <= topic.u:
-                self.counts["duplicate"] += 1
-                return []
-            return self._lose(frame, topic, f"gap in u: {data.u} after {topic.u}")
-        else:
-            events = []
         number = E12_OF_TEXT
-        update = BookUpdate(
-            ts,
+        return self._book(
+            frame,
+            topic,
+            envelope.type == "snapshot",
             (envelope.cts or envelope.ts) * MS,
-            topic.symbol,
-            topic.depth,
             data.u,
             data.seq,
-            is_snapshot,
             [(number[price], number[qty]) for price, qty in data.b],
             [(number[price], number[qty]) for price, qty in data.a],
         )
-        topic.is_live = True
-        topic.waiting_since = 0
-        topic.u = data.u
-        events.append(update)
+
+    def _book(
+        self,
+        frame: Frame,
+        topic: Topic,
+        is_snapshot: bool,
+        exchange_ts: int,
+        u: int,
+        seq: int,
+        bids: list[Level],
+        asks: list[Level],
+    ) -> list[Event]:
+        """An update that follows the one before it, or what it means that it does not."""
+        events: list[Event] = []
+        if is_snapshot or u == 1:
+            is_snapshot = True
+            if not topic.is_live:
+                events.append(FeedUp(frame.ts, topic.symbol))
+            topic.is_live = True
+            topic.waiting_since = 0
+        elif u != topic.u + 1 or not topic.is_live:
+            return self._not_next(frame, topic, u)
+        topic.u = u
+        events.append(
+            BookUpdate(
+                frame.ts, exchange_ts, topic.symbol, topic.depth, u, seq, is_snapshot, bids, asks
+            )
+        )
         return events
 
-    def _trades(self, ts: int, topic: Topic, envelope: Envelope) -> list[Event]:
-        symbol = topic.symbol
-        number = E12_OF_TEXT
-        return [
-            Trade(ts, t.T * MS, symbol, t.seq, t.S, number[t.p], number[t.v], t.BT, t.RPI)
-            for t in payloads.trades(envelope.data)
-        ]
+    def _not_next(self, frame: Frame, topic: Topic, u: int) -> list[Event]:
+        if not topic.is_live:
+            return self._early(frame.ts, topic)
+        if u <= topic.u:
+            self.counts["duplicate"] += 1
+            return []
+        return self._lose(frame, topic, f"gap in u: {u} after {topic.u}")
 
     def _ticker(self, ts: int, topic: Topic, envelope: Envelope) -> list[Event]:
         """Linear tickers come as deltas: a key that is absent is unchanged."""
@@ -275,6 +300,15 @@ class Codec:
             for k in payloads.klines(envelope.data)
             if k.confirm
         ]  # fmt: skip
+
+
+def _read_trades(ts: int, topic: Topic, envelope: Envelope) -> list[Event]:
+    symbol = topic.symbol
+    number = E12_OF_TEXT
+    return [
+        Trade(ts, t.T * MS, symbol, t.seq, t.S, number[t.p], number[t.v], t.BT, t.RPI)
+        for t in payloads.trades(envelope.data)
+    ]
 
 
 def _says_more(new: Ticker, old: Ticker) -> bool:

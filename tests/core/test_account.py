@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from bot.core.events import Fill, FundingPaid, FundingRate
 from bot.core.instrument import amount
@@ -164,6 +165,16 @@ def test_a_settlement_is_paid_once_whoever_tells_of_it() -> None:
     assert len(paper.made(FundingPaid)) == 1
     paper.step(history(11, "0.0001", 10))
     assert len(paper.made(FundingPaid)) == 2
+
+
+def test_a_settlement_of_the_history_is_paid_at_its_own_mark() -> None:
+    paper = Paper()
+    paper.place(1, "Buy", 10)
+    paper.ticker(2, mark="100")
+    paper.step(replace(history(3, "0.0001", 3), mark=Decimal(90)))
+    (fact,) = paper.made(FundingPaid)
+    assert (fact.mark, fact.amount) == (90, Decimal("0.09"))
+    assert_adds_up(paper)
 
 
 def test_without_a_position_nothing_is_paid() -> None:

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from bot.core.events import Cancelled, Fill, Order, Triggered
-from tests.builders import LINEAR, Paper, e12
+from tests.builders import LINEAR, MS, Paper, e12
 
 
 def test_a_strategy_adopts_the_exits_that_the_venue_makes() -> None:
@@ -85,3 +85,25 @@ def test_a_trade_that_the_book_shows_already_triggers_at_once() -> None:
     paper.book(2, seq=20)
     paper.trade(3, "Sell", "99.0", 1, seq=19)
     assert paper.filled() == [(3, "5")]
+
+
+def test_a_trade_from_before_its_arrival_triggers_no_stop() -> None:
+    paper = Paper()
+    paper.trade(1, "Buy", "100.1", 1)
+    paper.tick(5)
+    stop = paper.view.stop(LINEAR, "Sell", 5, 99)
+    paper.say(5, stop)
+    paper.trade(4, "Sell", "98.9", 1)
+    assert paper.made(Triggered) == []
+    paper.trade(6, "Sell", "98.9", 1)
+    assert [fact.exchange_ts / MS for fact in paper.made(Triggered)] == [6]
+
+
+def test_a_mark_from_before_its_arrival_still_holds_when_the_stop_arrives() -> None:
+    paper = Paper()
+    paper.ticker(1, mark="100")
+    paper.tick(5)
+    stop = paper.view.stop(LINEAR, "Sell", 5, 99, by="mark")
+    paper.say(5, stop)
+    paper.ticker(4, mark="98")
+    assert [fact.exchange_ts / MS for fact in (*paper.made(Triggered), *paper.made(Fill))] == [5, 5]

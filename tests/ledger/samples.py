@@ -1,6 +1,9 @@
 """A short run, step by step: (journal position, event, facts)."""
 
 from decimal import Decimal
+from random import Random
+
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bot.core.events import (
     Accepted,
@@ -23,7 +26,12 @@ from bot.core.events import (
     Tick,
     Triggered,
 )
+from bot.core.instrument import amount
+from bot.ledger.bookkeeper import Bookkeeper
 from bot.ledger.runs import start_run
+from bot.ledger.writer import LedgerWriter
+from bot.run import Run
+from tests.core.lives import DEPOSIT, engine, feed
 
 D = Decimal
 BTC, ETH = "linear:BTCUSDT", "spot:ETHUSDT"
@@ -129,3 +137,18 @@ def fed(writer, steps=None):
     for position, event, facts in STEPS if steps is None else steps:
         writer.add(position, event, facts)
     return writer
+
+
+async def life(ledger: AsyncEngine, run_id: str, seed: int, commits: Random) -> None:
+    """A random life into ``ledger``, committed at moments of its own."""
+    await start_run(ledger, run_id, mode="paper", instance="i", started_ts=1, config={},
+                    code_version="x", deposits={"USDT": amount(DEPOSIT)})  # fmt: skip
+    made = engine(seed)
+    writer = LedgerWriter(ledger, run_id)
+    run = Run(made, Bookkeeper(writer, made.market, made.account))
+    for event in feed(seed):
+        run.take(event)
+        if commits.random() < 0.05:
+            await writer.commit(run.position - commits.randint(0, 3))
+    run.finish()
+    await writer.commit(None)

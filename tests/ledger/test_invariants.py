@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-import sqlite3
+import asyncio
+from collections.abc import Iterator
+from random import Random
 
 import pytest
+from sqlalchemy import Connection
 
 from bot.ledger.connect import with_connection
 from bot.ledger.invariants import BrokenLedger, check_run
+from bot.ledger.schema import open_ledger
+from tests.conftest import new_database
+from tests.ledger.samples import life
 from tests.test_restart import Died
 
 
-@pytest.fixture
-async def run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    made = Died(tmp_path)
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def db(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A run with fills and snapshots in either database; what a test changes is rolled back."""
+    folder = tmp_path_factory.mktemp("laws")
+    url = ""
+    if request.param == "postgres":
+        url = asyncio.run(new_database(request.getfixturevalue("postgres_server"), "laws"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        made = Died(folder, url)
+        asyncio.run(_lived(made))
+        yield made.db
+
+
+async def _lived(made: Died) -> None:
     await made.live(20, 40)
     await made.ledger.dispose()
-    return made
 
 
+LIQUIDATED = 3
+"""A life in which a position is taken over and another opened and closed."""
 CORRUPTIONS = {
     "DELETE FROM orders WHERE n = (SELECT MIN(n) FROM orders)": r"quotes n 0: stands beside",
     "DELETE FROM fills WHERE fill_id = 2": r"quotes n \d+: stands beside no order or fill",
@@ -47,25 +65,44 @@ CORRUPTIONS = {
     "INSERT INTO funding_paid VALUES ('r1', 1, 1, 1, 1, 'linear:BTCUSDT', 1, '0', '1', '0', '0')":
         r"doubled",
     "INSERT INTO predictions (run_id, position, symbol, model, horizon, ts, read_position, read_ts,"
-    " ready_ts, price, trained, rebuilt) VALUES ('r1', 5, 'X', 'm', 0, 1, 4, 9, 8, 1.0, 1, 0)":
+    " ready_ts, price, trained, rebuilt)"
+    " VALUES ('r1', 5, 'X', 'm', 0, 1, 4, 9, 8, 1.0, TRUE, FALSE)":
         r"predictions position 5: was ready before",
     "INSERT INTO postings VALUES ('r1', -1, 5, 0, 1, NULL, 'market', 'BTC', '0')":
         r"postings n -1: is no deposit",
 }  # fmt: skip
 
 
-def checked(run) -> int:
-    return with_connection(run.db, lambda connection: check_run(connection, "r1"))
+def checked_after(db: str, statement: str, run_id: str = "r1") -> int:
+    """Change rows, check the run, and roll back what was changed if a law is broken."""
+
+    def work(connection: Connection) -> int:
+        if connection.dialect.name == "postgresql":
+            changed = connection.exec_driver_sql(statement.replace("x'00'", r"'\x00'"))
+        else:
+            changed = connection.exec_driver_sql(statement)
+        assert changed.rowcount > 0
+        return check_run(connection, run_id)
+
+    return with_connection(db, work)
 
 
-def test_a_true_run_breaks_no_law(run):
-    assert checked(run) > 50
+def test_a_true_run_breaks_no_law(db):
+    assert with_connection(db, lambda connection: check_run(connection, "r1")) > 50
 
 
 @pytest.mark.parametrize("statement", CORRUPTIONS)
-def test_a_row_that_breaks_a_law_is_named(run, statement):
-    with sqlite3.connect(run.path) as database:
-        assert database.execute(statement).rowcount > 0
-    database.close()
+def test_a_row_that_breaks_a_law_is_named(db, statement):
     with pytest.raises(BrokenLedger, match=CORRUPTIONS[statement]):
-        checked(run)
+        checked_after(db, statement)
+
+
+async def test_a_run_trades_on_after_a_liquidation_of_what_it_held(url):
+    ledger = await open_ledger(url)
+    await life(ledger, "r1", LIQUIDATED, Random(1))
+    await ledger.dispose()
+    statement = "UPDATE liquidations SET position_qty = '9'"
+    with pytest.raises(BrokenLedger, match=r"liquidations n \d+: of a position of 9, held was"):
+        await asyncio.to_thread(checked_after, url, statement)
+    checked = await asyncio.to_thread(with_connection, url, lambda c: check_run(c, "r1"))
+    assert checked > 50

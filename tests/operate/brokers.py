@@ -20,6 +20,27 @@ from amqtt.broker import Broker
 from tests.processes import free_port
 
 
+class _TidyBroker(Broker):
+    """amqtt forgets to close what has lost its other end; this one does at the end."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self._accepted: list[asyncio.StreamWriter] = []
+
+    async def stream_connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
+    ) -> None:
+        self._accepted.append(writer)
+        await super().stream_connected(reader, writer, listener_name)
+
+    async def shutdown(self) -> None:
+        await super().shutdown()
+        for writer in self._accepted:
+            writer.transport.abort()
+        await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn
+        await asyncio.sleep(0)
+
+
 @asynccontextmanager
 async def amqtt_broker(port: int, password_file: Path | None = None) -> AsyncIterator[int]:
     """A real MQTT broker in this process."""
@@ -33,7 +54,7 @@ async def amqtt_broker(port: int, password_file: Path | None = None) -> AsyncIte
         plugins["amqtt.plugins.authentication.FileAuthPlugin"] = {
             "password_file": str(password_file)
         }
-    broker = Broker(
+    broker = _TidyBroker(
         {"listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}}, "plugins": plugins}
     )
     await broker.start()

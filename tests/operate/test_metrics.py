@@ -33,7 +33,7 @@ def made(**more):
         "orders": [], "open_gaps": [], "queues": state.Queues(4, 8, 6),
         "feeds": [state.Feed("linear.1", "live", 100, 1000, 2, 1, 3, 0)],
         "feed_latency": latency(histogram), "loop_lag": latency(LatencyHistogram()),
-        "inference": state.Inference(70, 9, 2, 0, 0, latency(histogram), cache),
+        "inference": state.Inference(70, 9, 2, 0, 0, latency(histogram), cache, {"m": 0.3}),
     }  # fmt: skip
     return state.State(**(given | more))
 

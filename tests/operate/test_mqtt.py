@@ -188,7 +188,6 @@ async def test_a_ledger_that_is_away_delays_fills_and_nothing_else(trader):
             await until(lambda: listener.of("fill"))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # amqtt's sockets
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_on_a_bad_net_every_fill_arrives_and_nothing_grows(trader, seed, monkeypatch):
     monkeypatch.setattr(mqtt, "ANSWER_S", 0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from random import Random
 from ssl import SSLContext
@@ -114,6 +114,11 @@ class Box:
         self.items.append(item)
         if len(self.items) >= self._limit:
             self.has_room.clear()
+
+    def put_frames(self, conn: str, messages: Sequence[bytes]) -> bool:
+        for data in messages:
+            self.put(Frame(self.now(), conn, data))
+        return self.has_room.is_set()
 
     def take(self) -> list[Input]:
         taken, self.items = self.items, []

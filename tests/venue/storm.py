@@ -1,15 +1,15 @@
 """The real client side in a storm: what it believes of a book is held against what was true.
 
 The truth is read from the venue's own frames before any fault strikes them, by code of its own.
+Venue, streams, faults and back-off share the time of the loop, which is virtual.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from random import Random
@@ -25,11 +25,15 @@ from bot.venue.emulator.limits import AddressGuard
 from bot.venue.limit import RateLimit
 from bot.venue.stream import MarketStream
 from bot.venue.wire import Codec
-from tests.venue.loopback import Box, Naps
+from tests.venue.loopback import Box
 
 SYMBOLS = ("linear:BTCUSDT", "spot:ETHUSDT")
-SPEED = 10
-"""How much faster than the wall the venue's market runs."""
+START_NS = 1_800_000_000 * 10**9
+LASTS_S = 2.0
+"""How long faults that last do so."""
+LASTING = {"silence", "half_open", "outage", "delay"}
+EVERYWHERE = {"silence", "half_open", "outage", "skew"}
+"""Faults that strike every connection, not that of one category."""
 BOOKS_KEPT = 4000
 SLOP_NS = 100_000_000
 """Market time by which a print may leave the venue after the book that shows it, and a frame."""
@@ -43,6 +47,7 @@ class Truth:
         self.trades: dict[str, Counter[tuple[int, int, int]]] = {s: Counter() for s in SYMBOLS}
         self.stamps: dict[tuple[str, int], int] = {}
         self.frames = 0
+        self.withdrawn: Counter[tuple[int, int, int]] = Counter()
         self._now: dict[str, tuple[dict, dict]] = {}
         feed = venue.feed
         advance, subscribe = feed.advance, feed.subscribe
@@ -59,6 +64,18 @@ class Truth:
                 self._read(topic[0], text)
             return texts
 
+        strikes = venue.hub._strikes
+        forget = strikes.forget
+
+        def seen_forget(topic: tuple[str, str]) -> None:
+            """What a delay or a reordering held back when the last listener went."""
+            lane = strikes._lanes.get(topic)
+            if lane is not None and topic[1].startswith("publicTrade"):
+                for text in [*(lane.late or ()), *filter(None, [lane.overtaken])]:
+                    self.withdrawn.update(_prints(text))
+            forget(topic)
+
+        strikes.forget = seen_forget  # type: ignore[method-assign]
         feed.advance = seen_advance  # type: ignore[method-assign]
         feed.subscribe = seen_subscribe  # type: ignore[method-assign]
 
@@ -68,8 +85,8 @@ class Truth:
         symbol = f"{category}:{name}"
         self.frames += 1
         if kind == "publicTrade":
+            self.trades[symbol].update(_prints(text))
             for one in message["data"]:
-                self.trades[symbol][one["seq"], e12(one["p"]), e12(one["v"])] += 1
                 self.stamps[symbol, one["seq"]] = one["T"] * 10**6
         elif kind == "orderbook":
             self._book(symbol, message)
@@ -94,30 +111,56 @@ class Truth:
             kept.popitem(last=False)
 
 
-class MarketTime:
-    """The venue's and the streams' clock: ``SPEED`` times the wall's."""
-
-    def __init__(self) -> None:
-        self._start_ns = time.time_ns()
-        self._wall_ns = time.monotonic_ns()
-
-    def now_ns(self) -> int:
-        return self._start_ns + (time.monotonic_ns() - self._wall_ns) * SPEED
-
-    def now_s(self) -> float:
-        return time.monotonic() * SPEED
-
-    async def pause(self, delay_s: float) -> None:
-        await asyncio.sleep(delay_s / SPEED)
+def _prints(text: str) -> list[tuple[int, int, int]]:
+    return [(one["seq"], e12(one["p"]), e12(one["v"])) for one in json.loads(text)["data"]]
 
 
 class Down(Struct):
     """A time in which a book is known to be unknown: [last good stamp, next good stamp]."""
 
+    symbol: str
     since_ns: int
     since_s: float
     until_ns: int = 0
+    until_s: float = 0.0
     reason: str = ""
+
+
+class Strike(Struct):
+    """A fault that was caused, and until when it keeps a book of ``category`` from returning."""
+
+    category: str
+    fault: str
+    at_s: float
+    end_s: float
+
+
+class BackOff:
+    """A stream's sleep between its connects, remembered."""
+
+    def __init__(self) -> None:
+        self.naps: list[tuple[float, float]] = []
+
+    async def __call__(self, delay_s: float) -> None:
+        now_s = asyncio.get_running_loop().time()
+        self.naps.append((now_s, now_s + delay_s))
+        await asyncio.sleep(delay_s)
+
+    def within(self, since_s: float, until_s: float) -> float:
+        """How much of a time was slept."""
+        return sum(max(0.0, min(until_s, b) - max(since_s, a)) for a, b in self.naps)
+
+
+class Post(Box):
+    """An inbox that says when there is something in it."""
+
+    def __init__(self, filled: asyncio.Event, now_ns: Callable[[], int]) -> None:
+        super().__init__(clock_ns=now_ns)
+        self._filled = filled
+
+    def put(self, item: Input) -> None:
+        super().put(item)
+        self._filled.set()
 
 
 class Believer:
@@ -129,7 +172,6 @@ class Believer:
         self.events = 0
         self.compared = 0
         self.downs: dict[str, list[Down]] = {symbol: [] for symbol in SYMBOLS}
-        self.recoveries_s: list[float] = []
         self.trades: dict[str, Counter[tuple[int, int, int]]] = {s: Counter() for s in SYMBOLS}
         self.streams: list[MarketStream] = []
         self._truth = truth
@@ -158,7 +200,8 @@ class Believer:
             downs = self.downs[event.symbol]
             if not downs or downs[-1].until_ns:
                 since_ns = self._truth.stamps[event.symbol, last.seq] if last is not None else 0
-                downs.append(Down(since_ns, time.monotonic(), reason=event.reason))
+                now_s = asyncio.get_running_loop().time()
+                downs.append(Down(event.symbol, since_ns, now_s, reason=event.reason))
             for stream in self.streams:
                 topic = self.codec.book_topic(event.symbol)
                 if stream.category == event.symbol.partition(":")[0] and topic in stream.topics:
@@ -180,7 +223,7 @@ class Believer:
         downs = self.downs[symbol]
         if downs and not downs[-1].until_ns:
             downs[-1].until_ns = self._truth.stamps[symbol, event.seq]
-            self.recoveries_s.append(time.monotonic() - downs[-1].since_s)
+            downs[-1].until_s = asyncio.get_running_loop().time()
         self.compare(symbol)
 
     def compare(self, symbol: str) -> None:
@@ -192,62 +235,125 @@ class Believer:
         assert book.asks == asks, f"{where}: asks {book.asks.items() ^ asks.items()} differ"
         self.compared += 1
 
-    def unexplained_trades(self, symbol: str) -> list[tuple[int, int, int]]:
+    def unexplained_trades(
+        self, symbol: str, strikes: Sequence[Strike] = ()
+    ) -> list[tuple[int, int, int]]:
         """Prints that never came although the book was never marked down around them."""
+        delays = [strike for strike in strikes if strike.fault == "delay"]
         heard = [seq for seq, _, _ in self.trades[symbol]]
-        lost = self._truth.trades[symbol] - self.trades[symbol]
+        lost = self._truth.trades[symbol] - self.trades[symbol] - self._truth.withdrawn
         return [
             one
             for one in lost
-            if min(heard) < one[0] < max(heard) and not self._is_explained(symbol, one[0])
+            if min(heard) < one[0] < max(heard) and not self._is_explained(symbol, one[0], delays)
         ]
 
-    def _is_explained(self, symbol: str, seq: int) -> bool:
-        """Whether the print was made in a gap, or so near to one that it was sent in it."""
-        at_ns = self._truth.stamps[symbol, seq]
+    def _is_explained(self, symbol: str, seq: int, delays: Sequence[Strike]) -> bool:
+        """Whether the print was sent in a gap, or so near to one that it may have been.
+
+        It was sent when it was made, or at the end of a delay that was on then.
+        """
+        made_ns = self._truth.stamps[symbol, seq]
+        made_s = (made_ns - START_NS) / 1e9
+        sent_ns = [made_ns] + [
+            START_NS + int(delay.end_s * 1e9)
+            for delay in delays
+            if symbol.startswith(delay.category) and delay.at_s <= made_s <= delay.end_s
+        ]
         return any(
             down.since_ns - SLOP_NS <= at_ns <= (down.until_ns or 1 << 63) + SLOP_NS
             for down in self.downs[symbol]
+            for at_ns in sent_ns
         )
 
 
 class Storm:
     """A venue that breaks, and a believer of it."""
 
-    def __init__(self, venue: Venue, truth: Truth, believer: Believer, naps: Naps) -> None:
+    def __init__(self, venue: Venue, truth: Truth, believer: Believer) -> None:
         self.venue = venue
         self.truth = truth
         self.believer = believer
-        self.naps = naps
         self.loop_errors: list[dict[str, Any]] = []
         self.boxes: list[Box] = []
+        self.filled = asyncio.Event()
+        self.most_waiting = 0
+        self.back_offs: dict[str, BackOff] = {}
+        self.strikes: list[Strike] = []
+        self._loop = asyncio.get_running_loop()
         self._control = Control(venue.hub, AddressGuard())
 
+    def now_ns(self) -> int:
+        return START_NS + int(self._loop.time() * 1e9)
+
     def cause(self, **request: Any) -> None:
+        """Make a fault happen, and note every one that a mix draws."""
         self._control.cause(FaultRequest(**request))
+        mix = self.venue.hub.mix
+        if mix is not None and request["fault"] == "mix":
+            draw = mix.draw
+
+            def seen_draw(topic: tuple[str, str]) -> str | None:
+                drawn = draw(topic)
+                if drawn is not None:
+                    self._note(drawn, topic[0])
+                return drawn
+
+            mix.draw = seen_draw  # type: ignore[method-assign]
+
+    def _note(self, fault: str, category: str) -> None:
+        now_s = self._loop.time()
+        end_s = now_s + (LASTS_S if fault in LASTING else 0.0)
+        hit = [s.partition(":")[0] for s in SYMBOLS] if fault in EVERYWHERE else [category]
+        self.strikes += [Strike(each, fault, now_s, end_s) for each in hit]
 
     async def pump(self) -> None:
         while True:
+            await self.filled.wait()
+            self.filled.clear()
             for box in self.boxes:
+                self.most_waiting = max(self.most_waiting, len(box.items))
                 for item in box.take():
                     self.believer.take(item)
-            await asyncio.sleep(0.001)
 
-    async def calm(self, limit_s: float) -> float:
-        """No more faults: seconds until the books are live and have moved 20 times."""
+    async def calm(self) -> None:
+        """No more faults; until the books are live and have moved 20 times."""
         self.cause(fault="mix", rate=0.0)
         self.cause(fault="skew", seconds=0.0)
-        before, since_s = self.believer.compared, time.monotonic()
+        before = self.believer.compared
         await self.until(
-            lambda: self.believer.is_live() and self.believer.compared > before + 20, limit_s
+            lambda: self.believer.is_live() and self.believer.compared > before + 20, 60.0
         )
-        return time.monotonic() - since_s
+
+    def late_recoveries(self) -> list[tuple[Down, float]]:
+        """Times down of which more than 2 s were neither back-off nor a fault that went on.
+
+        The 2 s begin anew with a fault that strikes the book's connection on its way back.
+        """
+        late: list[tuple[Down, float]] = []
+        for down in (one for downs in self.believer.downs.values() for one in downs):
+            if not down.until_s:
+                continue
+            category = down.symbol.partition(":")[0]
+            ends_s = [
+                strike.end_s
+                for strike in self.strikes
+                if strike.category == category
+                and strike.end_s > down.since_s
+                and strike.at_s <= down.until_s
+            ]
+            since_s = min(max([down.since_s, *ends_s]), down.until_s)
+            slept_s = self.back_offs[category].within(since_s, down.until_s)
+            took_s = down.until_s - since_s - slept_s
+            if took_s > 2.0:
+                late.append((down, took_s))
+        return late
 
     async def until(self, condition: Any, limit_s: float) -> None:
-        deadline = time.monotonic() + limit_s
+        deadline_s = self._loop.time() + limit_s
         while not condition():
-            assert time.monotonic() < deadline, self.state()
-            await asyncio.sleep(0.005)
+            assert self._loop.time() < deadline_s, self.state()
+            await asyncio.sleep(0.05)
 
     def state(self) -> str:
         states = [f"{s.conn} {s.state} {s.counters}" for s in self.believer.streams]
@@ -258,24 +364,24 @@ class Storm:
 @asynccontextmanager
 async def storm(seed: int = 1, depth: int = 50) -> AsyncIterator[Storm]:
     """A running venue, two streams, and a pump; what any of them raises comes out."""
-    clock = MarketTime()
+    loop = asyncio.get_running_loop()
     venue = Venue(
         SYMBOLS,
         seed=seed,
         events_per_s=60.0,
         history_hours=1,
-        clock_ns=clock.now_ns,
+        clock_ns=lambda: START_NS + int(loop.time() * 1e9),
     )
     truth = Truth(venue)
     ws, _ = await venue.start()
-    naps, believer = Naps(), Believer(truth)
-    weather = Storm(venue, truth, believer, naps)
-    loop = asyncio.get_running_loop()
+    believer = Believer(truth)
+    weather = Storm(venue, truth, believer)
     loop.set_exception_handler(lambda _, context: weather.loop_errors.append(context))
     for symbol in SYMBOLS:
         category, name = symbol.split(":")
-        box = Box(clock_ns=clock.now_ns)
+        box = Post(weather.filled, weather.now_ns)
         weather.boxes.append(box)
+        back_off = weather.back_offs[category] = BackOff()
         believer.streams.append(
             MarketStream(
                 f"{ws}/v5/public/{category}",
@@ -283,14 +389,13 @@ async def storm(seed: int = 1, depth: int = 50) -> AsyncIterator[Storm]:
                 category,
                 [f"orderbook.{depth}.{name}", f"publicTrade.{name}"],
                 box,
-                connects=RateLimit(100_000, 1.0),
-                renewals=RateLimit(100_000, 1.0),
+                connects=RateLimit(500, 300.0, clock=loop.time),
+                renewals=RateLimit(100_000, 1.0, clock=loop.time),
                 random=Random(seed),
-                sleep=naps,
+                sleep=back_off,
                 connect_timeout_s=1.0,
                 silence_s=5.0,
-                clock=clock.now_s,
-                pause=clock.pause,
+                clock=loop.time,
             )
         )
     body = asyncio.current_task()

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from bot.core.events import Fees, RiskTier
 from bot.venue.address import VenueUnreachable
 from bot.venue.answers import MalformedAnswer
 from bot.venue.limit import RateLimit
@@ -77,7 +78,9 @@ async def test_the_quickest_round_trip_tells_the_offset():
         return ok({"timeNano": str(time.time_ns() - behind_s * 10**9)})
 
     async with asking(answer) as rest:
-        assert await rest.server_time_offset() == pytest.approx(5e9, abs=1e9)
+        measured = await rest.clock_offset()
+    assert measured.offset_ns == pytest.approx(5e9, abs=1e9)
+    assert 0 < measured.round_trip_ns < 10**9
 
 
 async def test_rules_come_from_every_page_in_the_order_asked_for():
@@ -85,6 +88,8 @@ async def test_rules_come_from_every_page_in_the_order_asked_for():
     asked = []
 
     def answer(path, query):
+        if path == "/v5/market/risk-limit":
+            return ok({"list": [tier(query["symbol"], "0.01"), tier(query["symbol"], "0.005")]})
         assert path == "/v5/market/instruments-info"
         asked.append(query)
         if query["category"] == "spot":
@@ -102,6 +107,61 @@ async def test_rules_come_from_every_page_in_the_order_asked_for():
     ]
     assert {(rule.ts, rule.exchange_ts) for rule in rules} == {(77, T0_MS * 1_000_000)}
     assert [query["category"] for query in asked] == ["linear"] * 3 + ["spot"]
+    assert [[tier.limit for tier in rule.tiers] for rule in rules] == [[500, 1000], [], [500, 1000]]
+
+
+async def test_the_tiers_of_a_perpetual_are_the_venues():
+    def answer(path, query):
+        if path == "/v5/market/risk-limit":
+            # Bybit answers a page of others for a symbol that it does not know.
+            return ok({"list": [tier("AAAUSDT", "0.5"), tier("BTCUSDT", "0.005", "")]})
+        return ok({"list": [LINEAR]})
+
+    async with asking(answer) as rest:
+        (rules,) = await rest.instruments(["linear:BTCUSDT"])
+    assert rules.tiers == (RiskTier(Decimal(500), Decimal("0.005"), Decimal("0.01"), Decimal(0)),)
+
+
+async def test_the_fee_rates_are_the_accounts():
+    def answer(path, query):
+        assert path == "/v5/account/fee-rate"
+        row = {"symbol": query["symbol"], "makerFeeRate": "-0.0001", "takerFeeRate": "0.0004"}
+        return ok({"list": [row]})
+
+    async with asking(answer, now=lambda: 77, key=("key", "secret")) as rest:
+        assert await rest.fee_rates(["linear:BTCUSDT", "spot:ETHUSDT"]) == [
+            Fees(77, category, Decimal("-0.0001"), Decimal("0.0004"), T0_MS * 10**6, symbol)
+            for category, symbol in (("linear", "linear:BTCUSDT"), ("spot", "spot:ETHUSDT"))
+        ]
+
+
+@pytest.mark.parametrize("row", [{}, {"symbol": "ETHUSDT"}, {"symbol": "BTCUSDT"}])
+async def test_fee_rates_of_another_shape_are_malformed(row):
+    async with asking(lambda path, query: ok({"list": [row]}), key=("key", "secret")) as rest:
+        with pytest.raises(MalformedAnswer):
+            await rest.fee_rates(["linear:BTCUSDT"])
+
+
+async def test_the_mark_of_a_minute_is_the_open_of_its_bar():
+    def answer(path, query):
+        assert path == "/v5/market/mark-price-kline"
+        assert query["start"] == query["end"] == str(T0_MS)
+        return ok({"list": [[str(T0_MS), "65000.5", "65001", "64000", "64500"]]})
+
+    async with asking(answer) as rest:
+        assert await rest.mark_at("linear:BTCUSDT", T0_MS * 10**6) == Decimal("65000.5")
+    async with asking(lambda path, query: ok({"list": []})) as rest:
+        assert await rest.mark_at("linear:BTCUSDT", T0_MS * 10**6) is None
+    async with asking(lambda path, query: ok({"list": [["x"]]})) as rest:
+        with pytest.raises(MalformedAnswer, match="mark-price-kline of linear:BTCUSDT"):
+            await rest.mark_at("linear:BTCUSDT", T0_MS * 10**6)
+
+
+def tier(name: str, rate: str, deduction: str = "10") -> dict:
+    limit = str(100_000 * Decimal(rate))
+    initial = str(2 * Decimal(rate))
+    return {"id": 1, "symbol": name, "riskLimitValue": limit, "maintenanceMargin": rate,
+            "initialMargin": initial, "mmDeduction": deduction}  # fmt: skip
 
 
 async def test_a_symbol_that_is_not_listed_is_named():
@@ -182,7 +242,7 @@ async def test_a_refusal_carries_bybits_code_and_message_and_is_not_retried(code
 async def test_an_http_error_carries_its_status():
     async with asking(lambda path, query: {}, status=403) as rest:
         with pytest.raises(VenueRefused) as raised:
-            await rest.server_time_offset()
+            await rest.clock_offset()
     assert raised.value.code == 403
 
 
@@ -190,7 +250,7 @@ async def test_an_http_error_carries_its_status():
 async def test_an_answer_of_another_shape_is_malformed(body: bytes):
     async with asking(lambda path, query: body) as rest:
         with pytest.raises(MalformedAnswer):
-            await rest.server_time_offset()
+            await rest.clock_offset()
 
 
 async def test_an_answer_without_its_time_is_malformed():
@@ -202,7 +262,7 @@ async def test_an_answer_without_its_time_is_malformed():
 async def test_an_unreachable_venue_is_one_line():
     rest = Rest("http://127.0.0.1:9")
     with pytest.raises(VenueUnreachable) as raised:
-        await rest.server_time_offset()
+        await rest.clock_offset()
     await rest.close()
     assert str(raised.value) == "http://127.0.0.1:9 cannot be reached: Connection refused."
 
@@ -216,7 +276,7 @@ async def test_a_venue_that_does_not_answer_in_time_is_unreachable():
 
     async with asking(answer, timeout_s=0.05) as rest:
         with pytest.raises(VenueUnreachable, match="timed out"):
-            await rest.server_time_offset()
+            await rest.clock_offset()
         release.set()
 
 
@@ -230,5 +290,5 @@ async def test_requests_beyond_the_limit_wait():
     clock = [0.0]
     limit = RateLimit(2, 5.0, clock=lambda: clock[0], sleep=sleep)
     async with asking(lambda path, query: ok({"timeNano": "1"}), limit=limit) as rest:
-        await rest.server_time_offset(rounds=5)
+        await rest.clock_offset(rounds=5)
     assert waits == [5.0, 5.0]

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from picows import WSCloseCode
@@ -31,6 +32,7 @@ from tests.venue.loopback import (
     serving,
     until,
 )
+from tests.virtual_time import run_virtually
 
 
 async def test_connected_comes_first_and_every_frame_follows_as_it_was_sent():
@@ -130,8 +132,37 @@ async def test_a_lost_connection_is_one_disconnect_and_everything_is_subscribed_
         assert venue.clients[0].closed
 
 
+def no_pong(client: Client, request: dict[str, Any]) -> None:
+    if request["op"] != "ping":
+        ack(client, request)
+
+
+async def _quiet_market() -> None:
+    def pong(client: Client, request: dict[str, Any]) -> None:
+        if request["op"] == "ping":
+            client.say(success=True, ret_msg="pong", conn_id="c", op="ping")
+        else:
+            ack(client, request)
+
+    async with serving(pong) as venue:
+        inbox = Box()
+        stream = market(
+            venue.url, inbox, silence_s=10.0, clock=lambda: asyncio.get_running_loop().time()
+        )
+        async with running(stream):
+            await asyncio.sleep(300.0)
+        assert len(venue.clients) == 1
+        assert inbox.reasons() == []
+        assert 300 / 20 <= stream.counters.pings <= 2 * 300 / 5
+
+
+def test_a_market_in_which_nothing_happens_is_pinged_and_kept():
+    """Five minutes without an update, in a time that is not the wall's."""
+    run_virtually(_quiet_market())
+
+
 async def test_a_silent_venue_is_left_and_connected_again():
-    async with serving() as venue:
+    async with serving(no_pong) as venue:
         inbox = Box()
         async with running(market(venue.url, inbox, silence_s=0.05)):
             await until(lambda: len(inbox.reasons()) >= 2)
@@ -143,7 +174,7 @@ async def test_a_stream_on_a_faster_clock_is_silent_for_ten_seconds_in_a_tenth_o
         await asyncio.sleep(delay_s / 100)
 
     began_s = time.monotonic()
-    async with serving() as venue:
+    async with serving(no_pong) as venue:
         inbox = Box()
         stream = market(
             venue.url, inbox, silence_s=10.0, clock=lambda: time.monotonic() * 100, pause=pause

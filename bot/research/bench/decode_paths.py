@@ -70,7 +70,8 @@ class Past(Struct, frozen=True):
     coming: list[Tensor]
 
     def next(self) -> Iterator[Tensor]:
-        return cycle(self.coming)
+        """The coming tokens [B, F], again and again."""
+        return cycle([x[:, 0].contiguous() for x in self.coming])
 
 
 def build_past(cell: Cell) -> Past:
@@ -104,7 +105,7 @@ def torch_path(
     following = past.next()
 
     def step() -> Tensor:
-        x = next(following)[:, 0]
+        x = next(following)
         return model.decode(x, caches) if cell.batch > 1 else model.step(x, caches[0])
 
     nbytes = _float_bytes(model) + cache_bytes(cell, caches[0])
@@ -123,7 +124,7 @@ def native_path(
     following = past.next()
 
     def step() -> Tensor:
-        return decoder.decode(next(following)[:, 0], caches)
+        return decoder.decode(next(following), caches)
 
     nbytes = decoder.weight_bytes + cache_bytes(cell, caches[0])
     return Path("native", weight_dtype, kv_cache_dtype, nbytes, step)

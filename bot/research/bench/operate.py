@@ -1,8 +1,9 @@
 """What watching a run costs: paper runs on a busy local venue with and without the extras.
 
-Each round is a ``bot paper`` in a process of its own: one bare, one with dashboard and metrics (and
-a browser's stream and a scraper asking), in turns. CPU is that of the bot's process, its inference
-thread included; the journal is on in both.
+Each round is a ``bot paper`` in a process of its own: one bare, one with dashboard, metrics and
+MQTT (a browser's stream, a scraper and a subscriber behind a mosquitto), in turns. CPU is that of
+the bot's process, its inference thread included. No run is without a journal: what that costs is
+measured by writing the run's own inputs once more.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import contextlib
 import json
 import os
 import re
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -24,10 +27,15 @@ from typing import IO, Any, Final
 from urllib.error import URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
 from bot.core.errors import PlainError
+from bot.ledger.journal import JournalReader, JournalWriter
 
 SYMBOLS: Final = 10
 SCRAPE_EVERY_S: Final = 5.0
+_FLUSH_EVERY_NS: Final = 10**9
 _TOKEN: Final = "a-token-for-the-bench"  # noqa: S105 - of a run on loopback that lasts seconds
 _CONFIG: Final = """\
 symbols: [{symbols}]
@@ -44,55 +52,73 @@ class BenchError(PlainError):
 
 
 def operate(*, seconds: float, rounds: int, messages_per_s: float) -> list[dict[str, Any]]:
-    """Rows {extras, messages_per_s, loop_lag_p50_ms, loop_lag_p99_ms, cpu_cores, rounds}: the
-    medians of the rounds without and with the extras, and what the extras cost."""
+    """Rows {extras, messages_per_s, loop_lag_p50_ms, loop_lag_p99_ms, cpu_cores, journal_cores,
+    rounds}: the medians of the rounds without and with the extras. ``extras_cores`` is what
+    dashboard, metrics, MQTT and journal cost together. Raises BenchError."""
     found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
     for _ in range(rounds):
         for extras in (False, True):
             found[extras].append(_round(extras, seconds, messages_per_s))
-    rows = [_row("none", found[False]), _row("dashboard, metrics", found[True])]
-    cost = rows[1]["cpu_cores"] - rows[0]["cpu_cores"]
+    rows = [_row("none", found[False]), _row("dashboard, metrics, MQTT", found[True])]
+    cost = rows[1]["cpu_cores"] - rows[0]["cpu_cores"] + rows[1]["journal_cores"]
     return [{**row, "extras_cores": round(cost, 3)} for row in rows]
 
 
 def _row(extras: str, found: list[dict[str, Any]]) -> dict[str, Any]:
-    names = ("messages_per_s", "loop_lag_p50_ms", "loop_lag_p99_ms", "cpu_cores")
+    names = ("messages_per_s", "loop_lag_p50_ms", "loop_lag_p99_ms", "cpu_cores", "journal_cores")
     middle = {name: round(statistics.median(each[name] for each in found), 3) for name in names}
     worst = max(each["loop_lag_p99_ms"] for each in found)
     return {"extras": extras, **middle, "worst_p99_ms": worst, "rounds": len(found)}
 
 
 def _round(extras: bool, seconds: float, messages_per_s: float) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         symbols = ", ".join(f"linear:{coin}USDT" for coin in _NAMES[:SYMBOLS])
         text = _CONFIG.format(symbols=symbols, events_per_s=messages_per_s / SYMBOLS)
         (folder / "config.yaml").write_text(text)
-        on = str(extras).lower()
-        environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("BOT__")},
-            "BOT__DASHBOARD__ENABLED": on,
-            "BOT__DASHBOARD__TOKEN": _TOKEN,
-            "BOT__METRICS__ENABLED": on,
-            "BOT__METRICS__PORT": "0",
-            "BOT__LOG__LEVEL": "info",
-        }
-        words = ("paper", "--venue", "local", "--for", f"{seconds:g}s", "--json")
-        with subprocess.Popen(  # noqa: S603 - this very program
-            [sys.executable, "-m", "bot", *words], cwd=folder, env=environment,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        ) as process:  # fmt: skip
-            assert process.stderr is not None
-            assert process.stdout is not None
-            lines: list[str] = []
-            with _asking(process.stderr, lines) as told:
-                output = process.stdout.read()  # its errors are read beside
-                process.wait()
-        if process.returncode:
-            raise BenchError(f"the bot ended with code {process.returncode}: {lines[-1:]}")
-        if extras and not (told["states"] and told["metrics"]):
+        told: Counter[str] = Counter()
+        port = stack.enter_context(_broker(folder, told)) if extras else 1883
+        summary = _paper(folder, _environment(extras, port), seconds, told)
+        if extras and not (told["states"] and told["metrics"] and told["messages"]):
             raise BenchError(f"nobody could watch the run: {dict(told)}")
-        return _measured(json.loads(output))
+        journal_s = _journal_s(folder / summary["journal"], folder / "again")
+        return _measured(summary) | {"journal_cores": journal_s / summary["wall_s"]}
+
+
+def _environment(extras: bool, mqtt_port: int) -> dict[str, str]:
+    on = str(extras).lower()
+    return {
+        **{key: value for key, value in os.environ.items() if not key.startswith("BOT__")},
+        "BOT__DASHBOARD__ENABLED": on,
+        "BOT__DASHBOARD__TOKEN": _TOKEN,
+        "BOT__METRICS__ENABLED": on,
+        "BOT__METRICS__PORT": "0",
+        "BOT__MQTT__ENABLED": on,
+        "BOT__MQTT__PORT": str(mqtt_port),
+        "BOT__LOG__LEVEL": "info",
+    }
+
+
+def _paper(
+    folder: Path, environment: dict[str, str], seconds: float, told: Counter[str]
+) -> dict[str, Any]:
+    """The summary of a paper run that is watched. Raises BenchError."""
+    words = ("paper", "--venue", "local", "--for", f"{seconds:g}s", "--json")
+    with subprocess.Popen(  # noqa: S603 - this very program
+        [sys.executable, "-m", "bot", *words], cwd=folder, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert process.stdout is not None
+        lines: list[str] = []
+        with _asking(process.stderr, lines, told):
+            output = process.stdout.read()  # its errors are read beside
+            process.wait()
+    if process.returncode:
+        raise BenchError(f"the bot ended with code {process.returncode}: {lines[-1:]}")
+    summary: dict[str, Any] = json.loads(output)
+    return summary
 
 
 def _measured(summary: dict[str, Any]) -> dict[str, Any]:
@@ -104,11 +130,52 @@ def _measured(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _journal_s(written: Path, again: Path) -> float:
+    """CPU seconds that it takes to write a run's inputs to a journal, with its compression."""
+    inputs = list(JournalReader(written))
+    journal = JournalWriter(again, {})
+    began_s = time.process_time()
+    flush_ts = 0
+    for item in inputs:
+        journal.append(item)
+        if item.ts - flush_ts >= _FLUSH_EVERY_NS:
+            flush_ts = item.ts
+            journal.flush()
+    journal.close()
+    return time.process_time() - began_s
+
+
 @contextlib.contextmanager
-def _asking(errors: IO[str], lines: list[str]) -> Iterator[Counter[str]]:
+def _broker(folder: Path, told: Counter[str]) -> Iterator[int]:
+    """A mosquitto and one who listens to all that the bot tells. Raises BenchError."""
+    found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    if found is None:
+        raise BenchError("mosquitto is not installed: apt-get install mosquitto")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+    process = subprocess.Popen(  # noqa: S603 - the program found
+        [found, "-c", str(folder / "mosquitto.conf")],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    listener = paho.Client(CallbackAPIVersion.VERSION2)
+    listener.on_connect = lambda client, *_: client.subscribe("kvtrader/#")
+    listener.on_message = lambda *_: told.update(("messages",))
+    try:
+        listener.connect_async("127.0.0.1", port)
+        listener.loop_start()
+        yield port
+    finally:
+        listener.disconnect()
+        listener.loop_stop()
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def _asking(errors: IO[str], lines: list[str], told: Counter[str]) -> Iterator[None]:
     """Read the bot's log; ask what it says it serves, as a browser and Prometheus would."""
     ended = threading.Event()
-    told: Counter[str] = Counter()
 
     def read() -> None:
         for line in errors:
@@ -125,7 +192,7 @@ def _asking(errors: IO[str], lines: list[str]) -> Iterator[Counter[str]]:
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        yield told
+        yield
     finally:
         reader.join()
         ended.set()

@@ -79,12 +79,15 @@ class TradingAccount:
         self.closed: deque[OrderRecord] = deque(maxlen=CLOSED_KEPT)
         self.executions: deque[Fields] = deque(maxlen=EXECUTIONS_KEPT)
         self.touched_ms: dict[str, int] = {}
-        self.modifies_price = True
         self._market = market
         self._synthetic = synthetic
         self._exchange = Exchange(market, self.core, FillPolicy(), OrderIds())
         self._pushes: list[Push] = []
         self._cancels: list[Cancel] = []
+
+    def moves_prices(self, moves: bool) -> None:
+        """Whether a futures price beyond its limit is moved there, Bybit's default, or refused."""
+        self._exchange.admission.beyond_limit = "move" if moves else "reject"
 
     # --- requests ------------------------------------------------------------------------------
 

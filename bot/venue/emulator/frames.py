@@ -124,7 +124,7 @@ def linear_ticker_fields(market: SymbolMarket) -> dict[str, str]:
         "openInterestValue": value,
         "turnover24h": f"{listing.turnover(day.turnover):.4f}",
         "volume24h": fixed(day.lots, listing.qty_scale) + _padding(listing.qty_scale, 4),
-        "fundingIntervalHour": "8",
+        "fundingIntervalHour": str(max(1, listing.funding_minutes // 60)),
         "fundingCap": "0.005",
         "singleOpenInterest": listing.qty(interest // 2),
         "singleOpenInterestValue": f"{interest // 2 * listing.lot_size * funding.mark:.2f}",

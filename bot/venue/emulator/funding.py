@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from bot.venue.emulator.listing import Listing
 
-INTERVAL_MS = 8 * 3_600_000
 INTEREST = 0.0001
 CAP = 0.005
 _CLAMP = 0.0005
@@ -35,6 +34,7 @@ class Funding:
 
     def __init__(self, listing: Listing, rng: Random) -> None:
         self._rng = rng
+        self._interval_ms = listing.funding_minutes * 60_000
         self._basis = 0.0
         self._premium_sum = 0.0
         self._seconds = 0
@@ -46,16 +46,16 @@ class Funding:
 
     def seed_history(self, now_ms: int) -> None:
         """Settlements of the past, the newest at the last settlement time before ``now_ms``."""
-        self.next_ms = (now_ms // INTERVAL_MS + 1) * INTERVAL_MS
+        self.next_ms = (now_ms // self._interval_ms + 1) * self._interval_ms
         for ago in range(_HISTORY, 0, -1):
             rate = rate_of(self._rng.gauss(0.0, 6e-4))
-            self.history.append(Settlement(self.next_ms - ago * INTERVAL_MS, rate))
+            self.history.append(Settlement(self.next_ms - ago * self._interval_ms, rate))
 
     def second(self, now_ms: int, mid: float, index: float) -> None:
         """Once a second, in order: settle if it is time, then mark and rate."""
         while now_ms >= self.next_ms:
             self.history.append(Settlement(self.next_ms, self.rate_e8))
-            self.next_ms += INTERVAL_MS
+            self.next_ms += self._interval_ms
             self._premium_sum, self._seconds = 0.0, 0
         premium = mid / index - 1
         first = not self.mark

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 
-from bot.venue.emulator.funding import CAP, INTERVAL_MS
+from bot.venue.emulator.funding import CAP
 from bot.venue.emulator.listing import Listing, fixed, plain
 
 _MAX_LIMIT_USDT = 9e7
@@ -49,7 +49,7 @@ def _linear(listing: Listing) -> dict[str, object]:
             "minNotionalValue": "5",
         },
         "unifiedMarginTrade": True,
-        "fundingInterval": INTERVAL_MS // 60_000,
+        "fundingInterval": listing.funding_minutes,
         "settleCoin": listing.quote,
         "copyTrading": "both",
         "upperFundingRate": funding_cap,

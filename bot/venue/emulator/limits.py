@@ -9,7 +9,9 @@ from collections import deque
 
 from msgspec import Struct
 
-WINDOW_MS = 1000
+from bot.core.rate_limits import PER_S, WINDOW_NS
+
+WINDOW_MS = WINDOW_NS // 1_000_000
 IP_REQUESTS = 600
 IP_WINDOW_MS = 5000
 BAN_MS = 600_000
@@ -17,10 +19,10 @@ _RESET_LEAST_MS = 100
 
 # Requests a second: (linear, spot).
 _PER_S = {
-    "/v5/order/create": (10, 20),
-    "/v5/order/amend": (10, 10),
-    "/v5/order/cancel": (10, 20),
-    "/v5/order/cancel-all": (10, 20),
+    "/v5/order/create": PER_S["create"],
+    "/v5/order/amend": PER_S["amend"],
+    "/v5/order/cancel": PER_S["cancel"],
+    "/v5/order/cancel-all": PER_S["cancel"],
     "/v5/position/set-leverage": (10, 10),
     "/v5/account/fee-rate": (5, 5),
 }

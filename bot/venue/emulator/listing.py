@@ -45,6 +45,7 @@ class Listing(Struct, frozen=True):
     tick: int
     qty_scale: int
     coin: Coin
+    funding_minutes: int = 480
 
     @property
     def symbol(self) -> str:

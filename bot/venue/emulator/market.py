@@ -13,6 +13,7 @@ from random import Random
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bot.venue.emulator.candles import MINUTE_MS, Candles, fair_paths, seed_history
 from bot.venue.emulator.fair import FairValue
@@ -127,6 +128,7 @@ class Market:
         start_ns: int,
         events_per_s: float = 40.0,
         history_hours: int = 168,
+        funding_minutes: int = 480,
     ) -> None:
         if history_hours < 1:
             raise VenueError(f"history_hours = {history_hours}: at least 1")
@@ -135,7 +137,7 @@ class Market:
         self.now_ns = start_ns
         self.symbols: dict[str, SymbolMarket] = {}
         self._schedule: list[tuple[int, int, Callable[[int], int]]] = []
-        listings = listings_of(symbols)
+        listings = [replace(each, funding_minutes=funding_minutes) for each in listings_of(symbols)]
         for base in dict.fromkeys(listing.base for listing in listings):
             of_base = [listing for listing in listings if listing.base == base]
             self._open_coin(of_base, seed, events_per_s, history_hours)

@@ -81,6 +81,7 @@ class Playback:
         return {
             "/v5/market/instruments-info": self._instruments_info,
             "/v5/market/kline": self._kline,
+            "/v5/market/risk-limit": self._risk_limit,
         }
 
     def _keep(self, frame: Recorded) -> None:
@@ -102,6 +103,10 @@ class Playback:
         if name and not found:
             raise BadParameterError(f"params error: symbol invalid {name}")
         return {"category": category, "list": found, "nextPageCursor": ""}
+
+    def _risk_limit(self, query: Query) -> Result:
+        """A capture has no tiers."""
+        return {"category": category_of(query), "list": [], "nextPageCursor": ""}
 
     def _kline(self, query: Query) -> Result:
         """The bars closed so far: a recording has no history."""

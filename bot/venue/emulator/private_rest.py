@@ -16,7 +16,6 @@ from bot.venue.emulator.accounts import TradingAccount
 from bot.venue.emulator.clearing import FEES, Clearing
 from bot.venue.emulator.codes import Refused
 from bot.venue.emulator.order_requests import Body, Wanted
-from bot.venue.emulator.price_limits import within_limits
 from bot.venue.emulator.records import (
     Fields,
     OrderRecord,
@@ -64,11 +63,8 @@ class PrivateAnswers:
         spot = wanted.market.listing.category == "spot"
         if wanted.link_id and account.find("", wanted.link_id) is not None:
             raise Refused(170141 if spot else 110072)
-        price = wanted.price
-        if price is not None and wanted.order_type == "Limit":
-            price = within_limits(wanted.market, wanted.side, price, moves=account.modifies_price)
         self._clearing.trade(symbol)
-        record = self._record(account, wanted, price, now_ns)
+        record = self._record(account, wanted, now_ns)
         if account.stops_self_match(record):
             account.refuse_self_match(record)
         else:
@@ -79,12 +75,6 @@ class PrivateAnswers:
         record = self._open(account, body, "replace")
         change = order_requests.change(body, record.listing)
         price, qty = change.price, change.qty
-        if price is not None:
-            market = self._clearing.synthetic.symbols[record.listing.symbol]
-            moved = within_limits(
-                market, record.order.side, to_e12(price), moves=account.modifies_price
-            )
-            price = to_decimal(moved)
         same_price = price is None or to_e12(price) == record.price
         if same_price and (qty is None or to_e12(qty) == record.qty):
             raise Refused(10001, "The order remains unchanged as the parameters entered match it")
@@ -204,14 +194,12 @@ class PrivateAnswers:
         order_requests.category_of(body)
         if not isinstance(body.get("modifyEnable"), bool):
             raise Refused(10001, "params error: modifyEnable invalid")
-        account.modifies_price = body["modifyEnable"]
+        account.moves_prices(body["modifyEnable"])
         return {}
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _record(
-        self, account: TradingAccount, wanted: Wanted, price: int | None, now_ns: int
-    ) -> OrderRecord:
+    def _record(self, account: TradingAccount, wanted: Wanted, now_ns: int) -> OrderRecord:
         listing = wanted.market.listing
         order_id = self._clearing.next_id()
         order = Order(
@@ -223,7 +211,7 @@ class PrivateAnswers:
             wanted.order_type,
             wanted.tif,
             to_decimal(wanted.qty),
-            None if price is None else to_decimal(price),
+            None if wanted.price is None else to_decimal(wanted.price),
             wanted.reduce_only,
         )
         return OrderRecord(
@@ -231,7 +219,7 @@ class PrivateAnswers:
             stable_id(listing, account.key, order_id),
             wanted.link_id,
             listing,
-            price or 0,
+            wanted.price or 0,
             wanted.qty,
             now_ns // _MS,
             now_ns // _MS,

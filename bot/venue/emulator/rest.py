@@ -47,6 +47,7 @@ def routes(market: Market) -> Routes:
     return {
         "/v5/market/instruments-info": answers.instruments_info,
         "/v5/market/kline": answers.kline,
+        "/v5/market/mark-price-kline": answers.mark_price_kline,
         "/v5/market/orderbook": answers.orderbook,
         "/v5/market/tickers": answers.tickers,
         "/v5/market/recent-trade": answers.recent_trade,
@@ -99,6 +100,13 @@ class MarketAnswers:
             "symbol": listing.name,
             "list": [_bar(listing, bar) for bar in bars],
         }
+
+    def mark_price_kline(self, query: Query) -> Result:
+        """The bars of the trades stand in: the mark, which keeps no history, follows them."""
+        if category_of(query) != "linear":
+            raise BadParameterError("params error: Category is illegal")
+        answer = self.kline(query)
+        return answer | {"list": [bar[:5] for bar in answer["list"]]}
 
     def orderbook(self, query: Query) -> Result:
         market = self._one(query)

@@ -61,6 +61,7 @@ class Venue:
         capture: Path | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         history_hours: int = 168,
+        funding_minutes: int = 480,
         idle_s: float = IDLE_S,
         secrets: Mapping[str, str] = DEMO,
         usdt: Decimal = Decimal(100_000),
@@ -79,6 +80,7 @@ class Venue:
                 start_ns=clock_ns(),
                 events_per_s=events_per_s,
                 history_hours=history_hours,
+                funding_minutes=funding_minutes,
             )
             self._clearing = Clearing(market, secrets, to_e8(usdt))
             self._desk = PrivateDesk(secrets, self._now_ms)

@@ -16,7 +16,6 @@ from bot.ledger.writer import LedgerWriter
 from bot.operate.dashboard import Books, Live, application
 from bot.operate.dashboard.site import STATIC
 from bot.operate.serving import bind, serve
-from tests.ledger.conftest import postgres_server, url  # noqa: F401 - both databases
 from tests.ledger.samples import T, fed, started
 
 TOKEN = "a-token-of-more-than-16-characters"
@@ -37,7 +36,7 @@ class Served(Struct):
 
 
 @pytest.fixture
-async def ledger(url):  # noqa: F811
+async def ledger(url):
     engine = await open_ledger(url)
     await started(engine)
     writer = fed(LedgerWriter(engine, "r1", recorded=RECORDED_LIVE))

@@ -25,7 +25,7 @@ from bot.venue.emulator.candles import (
 from bot.venue.emulator.fair import FairValue
 from bot.venue.emulator.feed import LiveFeed
 from bot.venue.emulator.flow import REACH
-from bot.venue.emulator.funding import INTERVAL_MS, Settlement, rate_of
+from bot.venue.emulator.funding import Settlement, rate_of
 from bot.venue.emulator.listing import VenueError, fixed, listing_of, listings_of, plain
 from bot.venue.emulator.market import Market, generator
 
@@ -210,16 +210,20 @@ def test_longer_bars_are_what_their_trades_add_up_to(steps, interval):
     assert candles.bars(interval, 0, at_ms, 1000) == expected[::-1]
 
 
-def test_funding_settles_at_its_time_and_starts_over():
-    market = a_market()
+@pytest.mark.parametrize("minutes", [480, 1])
+def test_funding_settles_at_its_time_and_starts_over(minutes):
+    market = Market(
+        ("linear:BTCUSDT",), seed=7, start_ns=START_NS, history_hours=2, funding_minutes=minutes
+    )
+    interval_ms = minutes * 60_000
     funding = market.symbols["linear:BTCUSDT"].funding
     due_ms = funding.next_ms
-    assert due_ms % INTERVAL_MS == 0
-    assert 0 < due_ms - START_NS // 1_000_000 <= INTERVAL_MS
+    assert due_ms % interval_ms == 0
+    assert 0 < due_ms - START_NS // 1_000_000 <= interval_ms
     rate = funding.rate_e8
     funding.second(due_ms, mid=100.0, index=100.0)
     assert funding.history[-1] == Settlement(due_ms, rate)
-    assert funding.next_ms == due_ms + INTERVAL_MS
+    assert funding.next_ms == due_ms + interval_ms
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,11 @@ export function cache(inference) {
   found.firstChild.textContent = `KV cache ${bytes(held.used_bytes)} of ${bytes(held.budget_bytes)}, ${held.sequences} sequences`;
   found.lastChild.textContent = `${number(held.evictions, 0)} evictions · ${asked ? percent(held.hits / asked, 1) : "–"} hits · `
     + `${number(inference.tokens, 0)} tokens · ${inference.waiting} waiting · ${number(inference.lost_events, 0)} lost`;
+  for (const made of document.querySelectorAll("dd[data-drift]")) made.textContent = drifted(inference.drift[made.dataset.drift]);
+}
+
+function drifted(index) {
+  return index === undefined ? "–" : index.toFixed(2);
 }
 
 // --- equity ----------------------------------------------------------------------------------------
@@ -107,7 +112,7 @@ function card(each) {
   note.textContent = `${duration(each.horizon_ns)} ahead, ${number(each.n, 0)} answers${each.trained ? "" : ", untrained"}`;
   title.append(note);
   const list = document.createElement("dl");
-  const facts = [["rank IC", each.ic === null ? "–" : each.ic.toFixed(3)], ["hit rate", percent(each.hit_rate, 1)], ["calibration", percent(each.calibration_error, 1)], ["drift (PSI)", each.drift === null ? "–" : each.drift.toFixed(2)]];
+  const facts = [["rank IC", each.ic === null ? "–" : each.ic.toFixed(3)], ["hit rate", percent(each.hit_rate, 1)], ["calibration", percent(each.calibration_error, 1)], ["drift of answers", each.drift === null ? "–" : each.drift.toFixed(2)], ["drift of inputs", "–"]];
   for (const [name, value] of facts) {
     const part = document.createElement("div"), dt = document.createElement("dt"), dd = document.createElement("dd");
     dt.textContent = name;
@@ -115,6 +120,7 @@ function card(each) {
     part.append(dt, dd);
     list.append(part);
   }
+  list.lastChild.lastChild.dataset.drift = each.model; // told with the live state
   made.append(title, list);
   if (each.ic !== null) {
     const plots = document.createElement("div");

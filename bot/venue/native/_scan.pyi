@@ -1,0 +1,3 @@
+from bot.venue.native import ScannedBook, ScannedTrades
+
+def scan(data: bytes, /) -> ScannedBook | ScannedTrades | None: ...
