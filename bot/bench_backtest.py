@@ -136,7 +136,7 @@ def _books(folder: Path, minutes: int) -> Row:
     feeds = [maker.feed(count).frames for maker in makers]
     frames: list[Frame] = list(heapq.merge(*feeds, key=lambda frame: frame.ts))
     first, *others = opening()
-    rules = [replace(first, symbol=symbol) for symbol in symbols]  # type: ignore[type-var]
+    rules = [replace(first, symbol=symbol) for symbol in symbols]
 
     def make() -> Iterator[Input]:
         return with_ticks([*rules, *others, *frames], 10**9)
