@@ -225,9 +225,9 @@ class Engine:
     def _submit(self, decision: Decision, facts: list[Fact], *, counts: bool = True) -> None:
         if type(decision) is not Signal:
             before = len(facts)
-            self.exchange.submit(decision, self._ts, facts, counts=counts)  # type: ignore[arg-type]
             for shadow in self.shadows:
-                shadow.submit(decision, self._ts, counts=counts)  # type: ignore[arg-type]
+                shadow.submit(decision, self._ts, self.exchange, counts=counts)  # type: ignore[arg-type]
+            self.exchange.submit(decision, self._ts, facts, counts=counts)  # type: ignore[arg-type]
             self._queue_answers(facts, before)
 
     def _queue_answers(self, facts: list[Fact], start: int) -> None:

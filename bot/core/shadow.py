@@ -9,8 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from bot.core.account import Account
-from bot.core.events import E8, E12, Cancelled, Event, Fact, Fill, Rejected
+from bot.core.events import (
+    E8,
+    E12,
+    Amend,
+    Cancel,
+    Cancelled,
+    Event,
+    Fact,
+    Fill,
+    Order,
+    Rejected,
+)
 from bot.core.exchange import Exchange
 from bot.core.market import Market
 from bot.core.matching import FillPolicy
@@ -49,8 +62,23 @@ class Shadow:
     def after(self, event: Event) -> None:
         self.exchange.after(event, self.facts)
 
-    def submit(self, request: Request, ts: int, *, counts: bool) -> None:
+    def submit(self, request: Request, ts: int, trading: Exchange, *, counts: bool) -> None:
+        """Take what goes to the ``trading`` account's venue, before it gets there.
+
+        What is meant for an exit of that account's position means ours of the same kind.
+        """
+        if not isinstance(request, Order):
+            request = self._ours(request, trading)
         self.exchange.submit(request, ts, self.facts, counts=counts)
+
+    def _ours(self, request: Amend | Cancel, trading: Exchange) -> Amend | Cancel:
+        theirs, ours = trading.orders_of(request.symbol), self.exchange.orders_of(request.symbol)
+        meant = None if theirs is None else theirs.find_stop(request.order_id)
+        if meant is None or meant.order.stop_type is None or ours is None:
+            return request
+        kind = meant.order.stop_type
+        own = next((each for each in ours.exits() if each.order.stop_type == kind), None)
+        return request if own is None else replace(request, order_id=own.order.id)
 
     def finish(self, ts: int) -> None:
         self.exchange.finish(ts, self.facts)

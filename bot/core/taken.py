@@ -5,8 +5,6 @@ The venue knows nothing of us and goes on displaying what a paper order took.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from bot.core.book import Book
 from bot.core.events import E12, Level, Side
 
@@ -35,35 +33,35 @@ class Taken:
     def after_delta(self, book: Book, changes: list[Level]) -> None:
         """Hold the marks of the levels that changed, or came into view, against the book."""
         marks = self.marks
-        touched = [price for price, _ in changes if price in marks]
+        for price, _ in changes:
+            if price in marks:
+                self._look_again(book, price)
         if self._unseen:
             worst = book.worst_visible(self._side)
-            if self._side == "Buy":
-                touched += [price for price in self._unseen if price >= worst]
-            else:
-                touched += [price for price in self._unseen if price <= worst]
-        if touched:
-            self._look_again(book, touched)
+            is_bid = self._side == "Buy"
+            for price in tuple(self._unseen):
+                if price >= worst if is_bid else price <= worst:
+                    self._look_again(book, price)
 
     def after_snapshot(self, book: Book) -> None:
         """Hold every mark against the new book."""
-        self._look_again(book, tuple(self.marks))
+        for price in tuple(self.marks):
+            self._look_again(book, price)
 
-    def _look_again(self, book: Book, prices: Sequence[E12]) -> None:
-        marks, unseen = self.marks, self._unseen
-        for price in prices:
-            taken = marks.get(price)
-            if taken is None:
-                continue  # looked at before, or forgotten meanwhile
-            displayed = book.displayed(self._side, price)
-            if displayed is None:
-                self._leave_view(price)
-                continue
-            unseen.discard(price)
-            if not displayed:
-                del marks[price]
-            elif displayed < taken:
-                marks[price] = displayed
+    def _look_again(self, book: Book, price: E12) -> None:
+        marks = self.marks
+        taken = marks.get(price)
+        if taken is None:
+            return  # forgotten meanwhile
+        displayed = book.displayed(self._side, price)
+        if displayed is None:
+            self._leave_view(price)
+            return
+        self._unseen.discard(price)
+        if not displayed:
+            del marks[price]
+        elif displayed < taken:
+            marks[price] = displayed
 
     def _leave_view(self, price: E12) -> None:
         """Keep the mark; but as the market wanders, the farthest are forgotten."""

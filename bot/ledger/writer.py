@@ -37,8 +37,9 @@ from bot.ledger.digest import FactDigest, plain, plain_values
 from bot.ledger.postings import POSTED, postings_of
 from bot.ledger.statements import KEPT_SNAPSHOTS, Statements
 
-MAX_BATCH: Final = 20_000
-"""Entries that one transaction takes at most; a longer backlog takes more transactions."""
+MAX_BATCH: Final = 2_000
+"""Entries that one transaction takes at most; a longer backlog takes more transactions, so that a
+process which soon dies again has written some of it."""
 _SLICE: Final = 48
 """Entries made into rows before the event loop looks at its other tasks: under a millisecond."""
 

@@ -22,7 +22,8 @@ from bot.core.strategy import Seen, View
 from strategies.market_maker import MarketMaker
 from strategies.threshold import Threshold
 from tests.builders import LINEAR, MS, Script, e12
-from tests.core.test_invariants import DEPOSIT, GENERATE, SYMBOLS, feed
+from tests.core.lives import DEPOSIT, SYMBOLS, feed
+from tests.core.test_invariants import GENERATE
 
 
 class Dice:
