@@ -171,7 +171,7 @@ def test_torch_stays_in_the_rooms_that_need_it():
     users = {room_of(module) or module for module in MODULES
              if any(name.split(".")[0] == "torch" for name in IMPORTS[module])
              and not module.startswith("bot.research.bench.")}  # fmt: skip
-    assert users <= {"kvcache", "model", "bot.recompute", "bot.inference"}
+    assert users <= {"kvcache", "model", "bot.recompute", "bot.inference", "bot.judge"}
 
 
 @pytest.mark.parametrize("module", MODULES)
