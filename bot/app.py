@@ -286,7 +286,7 @@ def _stop(live: Live) -> Callable[[str], None]:
 
 def _models(settings: Settings) -> dict[str, Any]:
     """The checkpoints in use. torch is loaded here, and only if a model is enabled."""
-    if not (settings.models.predictor.enabled or settings.models.analyzer.enabled):
+    if not settings.models.is_any_enabled:
         return {}
     from bot import inference  # noqa: PLC0415 - 2 s and 200 MB, which runs without models save
 

@@ -171,11 +171,9 @@ def predicted(found: Market) -> tuple[Iterable[Input], Models]:
     Raises ConfigError and CheckpointError.
     """
     settings, inputs = found.settings, found.make()
-    models = settings.models
     if found.predictions == "none":
         inputs = (item for item in inputs if type(item) is not Prediction)
-    wanted = models.predictor.enabled or models.analyzer.enabled
-    if found.predictions != "chunked" or not wanted:
+    if found.predictions != "chunked" or not settings.models.is_any_enabled:
         return inputs, Models()
     from bot import inference  # noqa: PLC0415 - loads torch
     from bot.research.predicted import PredictedFeed  # noqa: PLC0415 - as above

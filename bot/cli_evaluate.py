@@ -92,6 +92,8 @@ def evaluate(
         evaluation_page.write(html, card, found.subjects, found.rows, notes=found.notes,
                               cost=options.cost)  # fmt: skip
     if as_json:
+        for note in found.notes:
+            typer.echo(note, err=True)
         show.as_json(found.rows)
     else:
         _print(card.name, [evaluation_page.verdict(card, found.rows), *found.notes], found.rows)

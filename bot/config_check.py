@@ -25,10 +25,13 @@ from bot.ledger.database import parse_url, redacted
 from bot.operate.schedule import trigger_of
 
 _FILES = (
-    "models.predictor.checkpoint", "models.analyzer.checkpoint", "local_venue.capture",
-    "api.key_file", "ledger.password_file", "dashboard.token_file",
+    "models.predictor.checkpoint", "models.analyzer.checkpoint", "models.portfolio.checkpoint",
+    "local_venue.capture", "api.key_file", "ledger.password_file", "dashboard.token_file",
     "mqtt.password_file", "mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file", "notify.urls_file",
 )  # fmt: skip
+
+_MODELS = (Path("data/models"), Path(__file__).resolve().parent / "model" / "checkpoints")
+_ACTIVE = Path("active")
 
 
 def shown(settings: Settings) -> dict[str, Any]:
@@ -108,8 +111,18 @@ def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], object]]]:
 
 
 def _require_file(key: str, path: Path) -> None:
+    if key.endswith(".checkpoint") and not path.suffix:
+        _require_model(key, path)
+        return
     if not path.is_file():
         raise ConfigError(f"{key} = {str(path)!r}: no such file")
+
+
+def _require_model(key: str, name: Path) -> None:
+    """An id of `bot models`, looked for without loading torch as the registry would."""
+    places = [(folder / name).with_suffix(".safetensors") for folder in _MODELS]
+    if name != _ACTIVE and not any(place.is_file() for place in places):
+        raise ConfigError(f"{key} = {str(name)!r}: no such model: see `bot models list`")
 
 
 def _require_apprise(settings: Settings) -> None:

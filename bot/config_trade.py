@@ -46,7 +46,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 class Feed(Section):
     depth: Depth = 50
-    interval: Interval = "1"
+    interval: Interval = "5"
     queue_size: int = Field(20_000, ge=100)
     warmup_candles: int = Field(300, ge=0, le=1000)
     connect_timeout_s: float = Field(10.0, gt=0)
@@ -157,6 +157,9 @@ class Model(Section):
     window: int = Field(512, ge=2)
 
 
+_ACTIVE = Path("active")  # the checkpoint that `bot models` says is in use
+
+
 class Watch(Section):
     least_scored: int = Field(300, ge=10, le=1_000)
     least_rank_ic: float | None = Field(None, ge=-1, le=1)
@@ -165,15 +168,32 @@ class Watch(Section):
     command: Literal["pause", "halt", "flatten"] = "halt"
 
 
+class Portfolio(Section):
+    enabled: bool = False
+    checkpoint: Path = _ACTIVE
+    market: Symbol | None = None
+    own_tokens: int = Field(32, ge=1, le=100_000)
+    horizon: int = Field(0, ge=0)
+    long_only: bool = False
+    volatility: float = Field(0.2, gt=0)
+    cap: float = Field(0.3, gt=0, le=1)
+    gross: float = Field(1.0, gt=0)
+
+
 class Models(Section):
     threads: int = Field(1, ge=1, le=256)
     decode: Literal["auto", "native", "torch"] = "auto"
     weight_dtype: Literal["float32", "int8"] = "float32"
     inbox: int = Field(10_000, ge=100)
     cache: Cache = Cache()
-    predictor: Model = Model()
-    analyzer: Model = Model(window=256)
+    predictor: Model = Model(checkpoint=_ACTIVE)
+    analyzer: Model = Model(checkpoint=_ACTIVE, window=256)
+    portfolio: Portfolio = Portfolio()
     watch: Watch = Watch()
+
+    @property
+    def is_any_enabled(self) -> bool:
+        return self.predictor.enabled or self.analyzer.enabled or self.portfolio.enabled
 
 
 class StrategyUse(Section):
@@ -199,7 +219,7 @@ STRATEGIES = (
             "model": "analyzer",
             "notional": 200,
             "half_spread": 0.0001,
-            "lean": 0.5,
+            "lean": 0.0,
             "max_inventory": 1000,
             "requote_ms": 200,
         },

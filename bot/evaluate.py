@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bot import inference
 from bot.config import Settings
 from bot.core.errors import PlainError
 from bot.core.events import Event
-from bot.model import ANALYZER, CANDLE_TOKENS, PREDICTOR, Checkpoint, load
+from bot.model import ANALYZER, CANDLE_TOKENS, PREDICTOR, Card, Checkpoint, load
 from bot.model.baselines import Forecast, forecasts, has_lightgbm, load_baselines, unfitted
 from bot.model.checkpoint import at_interval
 from bot.model.evaluation import TAKER_RATE, Row, Subject, rows, subjects
@@ -82,6 +83,7 @@ def judged(
     said, more = _forecasts(checkpoint, path, kept, options, started)
     notes += more
     found = [_since(subject, options.since_ns) for subject in subjects(kept, said)]
+    notes += _overlap(checkpoint.card, found)
     told: list[Row] = []
     progress = started("scores")
     for number, subject in enumerate(found):
@@ -162,6 +164,21 @@ def _since(subject: Subject, since_ns: int) -> Subject:
     """The rows before count for nothing: they have no outcome."""
     outcome = np.where((subject.ts >= since_ns)[:, None], subject.outcome, np.nan)
     return changed(subject, outcome=outcome)
+
+
+def _overlap(card: Card, found: list[Subject]) -> list[str]:
+    """A warning where rows are scored that the model was trained or chosen on."""
+    end_ns = int(card.training.get("split", {}).get("valid_end", 0))
+    scored = np.concatenate([one.ts[np.isfinite(one.outcome).any(axis=1)] for one in found])
+    known = int((scored < end_ns).sum())
+    if not known:
+        return []
+    day = datetime.fromtimestamp(end_ns / 1e9, UTC)
+    text = (
+        f"{known} of {len(scored)} rows lie before {day:%Y-%m-%dT%H:%M:%S}, where the data ended "
+        f"that model {card.name} learned from: their scores are too good; add --since"
+    )
+    return [text]
 
 
 # --- where it comes from ----------------------------------------------------------------------

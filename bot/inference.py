@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from msgspec.structs import replace
 
 from bot.config import ConfigError, Settings
 from bot.config_trade import Model
@@ -34,6 +35,8 @@ from bot.model import (
     predictor_config,
     seeded,
 )
+from bot.model.allocation import Allocation
+from bot.model.portfolio import PORTFOLIO, Layout, MultiAssetPortfolioInference, members
 from bot.model.registry import Registry
 from bot.operate import state
 from bot.research.predicted import Reader
@@ -71,7 +74,25 @@ def checkpoints(settings: Settings) -> dict[str, Checkpoint]:
             name=ANALYZER,
             tokens=BOOK_TOKENS,
         )
+    if models.portfolio.enabled:
+        found[PORTFOLIO] = _portfolio(settings)
     return found
+
+
+def _portfolio(settings: Settings) -> Checkpoint:
+    """A predictor's checkpoint under the portfolio's name."""
+    try:
+        path = Registry().path_of(PREDICTOR, settings.models.portfolio.checkpoint)
+        return _as(PORTFOLIO, load(path), settings)
+    except CheckpointError as error:
+        raise CheckpointError(f"models.portfolio.checkpoint: {error}") from error
+
+
+def _as(role: str, given: Checkpoint, settings: Settings) -> Checkpoint:
+    """A checkpoint at the feed's interval where it reads candles, a portfolio under that name."""
+    if role != ANALYZER:
+        given = at_interval(given, settings.feed.interval)
+    return replace(given, card=replace(given.card, name=role)) if role == PORTFOLIO else given
 
 
 def recorded_checkpoints(settings: Settings, hashes: dict[str, str]) -> dict[str, Checkpoint]:
@@ -89,9 +110,7 @@ def recorded_checkpoints(settings: Settings, hashes: dict[str, str]) -> dict[str
                     f"{role} {sha256[:12]}: this run's model is not among `bot models list`: put "
                     "its file back under data/models, or replay with the recorded predictions"
                 )
-            given = load(entry.path)
-            is_of_candles = role == PREDICTOR
-            found[role] = at_interval(given, settings.feed.interval) if is_of_candles else given
+            found[role] = _as(role, load(entry.path), settings)
     return found
 
 
@@ -164,7 +183,36 @@ def _forecasters(
                 execution=executions[ANALYZER],
                 stream=stream,
             )
+    if PORTFOLIO in models:
+        made |= _members(settings, models[PORTFOLIO], caches)
     return made
+
+
+def _members(
+    settings: Settings, checkpoint: Checkpoint, caches: KVCacheManager
+) -> dict[tuple[str, str], Forecaster]:
+    """A forecaster a symbol, all of one portfolio. Raises ConfigError."""
+    wanted, cache = settings.models.portfolio, settings.models.cache
+    market = wanted.market or settings.symbols[0]
+    horizons = len(checkpoint.card.config.horizons_ns)
+    if wanted.horizon >= horizons:
+        raise ConfigError(
+            f"models.portfolio.horizon {wanted.horizon}: the model has {horizons}, from 0 on"
+        )
+    try:
+        whole = MultiAssetPortfolioInference(
+            checkpoint,
+            caches,
+            settings.symbols,
+            Layout(market, wanted.own_tokens, wanted.horizon),
+            rules=Allocation(wanted.long_only, wanted.volatility, wanted.cap, wanted.gross),
+            block_size=cache.block_size,
+            kv_cache_dtype=cache.kv_cache_dtype,
+            execution=_execution(settings, checkpoint) if cache.kind == "paged" else None,
+        )
+        return {(PORTFOLIO, each.symbol): each for each in members(whole)}
+    except ValueError as error:
+        raise ConfigError(f"models.portfolio: {error}") from error
 
 
 def chunked(
@@ -172,12 +220,18 @@ def chunked(
 ) -> tuple[list[Reader], KVCacheManager]:
     """Readers that take a recorded stream in pieces; ``latency_ns`` by model's name.
 
-    Raises as ``forecasters`` does.
+    Raises as ``forecasters`` does, and ConfigError for a portfolio.
     """
+    if PORTFOLIO in models:
+        raise ConfigError(
+            "models.portfolio: a backtest predicts no portfolio: set models.portfolio.enabled: "
+            "false; a run that had one is replayed with `bot replay`"
+        )
     made, caches = forecasters(settings, models, stream=ChunkedStream)
     cards = {model.card.name: model.card for model in models.values()}
     readers = []
     for (name, _), each in made.items():
+        assert isinstance(each, RealTimePricePredictor | StreamingOrderBookAnalyzer)
         assert isinstance(each.stream, ChunkedStream)
         readers.append(Reader(each, each.stream, cards[name], latency_ns[name]))
     return readers, caches

@@ -11,7 +11,8 @@ import torch
 from bot import inference
 from bot.config import Settings
 from bot.core.events import Command, Event, Fact, Prediction
-from bot.model import Card, deviation
+from bot.model import Card, Forecaster, deviation
+from bot.model.portfolio import PortfolioMember
 from bot.run import WARMUP
 
 
@@ -70,10 +71,10 @@ class Recomputation:
         if forecaster is None or recorded.rebuilt:
             self._missing += 1
             return
-        waiting = self._waiting[key]
-        while waiting and waiting[0][0] <= recorded.read_position:
-            position, event = waiting.popleft()
-            forecaster.take(event, position)
+        together = [key]
+        if isinstance(forecaster, PortfolioMember):  # answers for all when all have been read
+            together = [each for each in self._forecasters if each[0] == recorded.model]
+        self._read_until(recorded.read_position, together)
         again = forecaster.predict()
         if again is None:
             self._missing += 1
@@ -83,6 +84,16 @@ class Recomputation:
         self._worst[recorded.model] = max(
             self._worst[recorded.model], deviation(recorded, again, config)
         )
+
+    def _read_until(self, read_position: int, keys: Sequence[tuple[str, str]]) -> None:
+        """What these forecasters had read, in the order in which it came."""
+        due: list[tuple[int, Event, Forecaster]] = []
+        for key in keys:
+            waiting = self._waiting[key]
+            while waiting and waiting[0][0] <= read_position:
+                due.append((*waiting.popleft(), self._forecasters[key]))
+        for position, event, forecaster in sorted(due, key=lambda one: one[0]):
+            forecaster.take(event, position)
 
     def summary(self) -> dict[str, Any]:
         """Counts, and per model the largest deviation beside the card's tolerance."""

@@ -19,8 +19,8 @@ from tests.venue.real_data import real
 TRADING = """\
 symbols: [linear:BTCUSDT, linear:ETHUSDT]
 models:
-  predictor: {window: 64}
-  analyzer: {window: 64}
+  predictor: {checkpoint: null, window: 64}   # untrained, which every log and summary says
+  analyzer: {checkpoint: null, window: 64}
 strategies:
   - use: strategies.threshold.Threshold   # trades on any prediction
     name: threshold

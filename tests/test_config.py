@@ -39,7 +39,7 @@ def test_an_empty_file_changes_nothing():
 
 def test_what_is_left_out_keeps_its_default():
     settings = read("feed: {depth: 200}\nexchange: {fees: {linear: {maker_rate: -0.00005}}}")
-    assert (settings.feed.depth, settings.feed.interval) == (200, "1")
+    assert (settings.feed.depth, settings.feed.interval) == (200, "5")
     fees = settings.exchange.fees
     assert fees.linear.maker_rate == Decimal("-0.00005")
     assert fees.linear.taker_rate == Decimal("0.00055")

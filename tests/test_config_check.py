@@ -53,7 +53,7 @@ def test_secrets_are_not_shown_but_that_they_are_there_is(monkeypatch):
 
 
 def test_what_is_changed_is_what_is_not_the_default():
-    Path("config.yaml").write_text("feed: {depth: 200, interval: 1}")
+    Path("config.yaml").write_text("feed: {depth: 200, interval: '5'}")
     code, output = call("show", "--changed")
     assert code == 0
     assert "feed.depth" in output

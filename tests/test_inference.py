@@ -12,7 +12,8 @@ from bot.model import CheckpointError, save
 
 
 def test_models_without_a_checkpoint_come_from_their_seed_and_say_untrained():
-    settings = Settings()
+    untrained = {"checkpoint": None}
+    settings = Settings(models={"predictor": untrained, "analyzer": untrained})
     first, again = inference.checkpoints(settings), inference.checkpoints(settings)
     assert set(first) == {"predictor", "analyzer"}
     assert not any(model.card.trained for model in first.values())
@@ -34,7 +35,9 @@ def test_there_is_a_forecaster_per_symbol_and_model():
 
 
 def test_a_budget_that_holds_no_window_names_the_setting():
-    settings = Settings(models={"cache": {"budget_mb": 1}, "predictor": {"window": 100_000}})
+    settings = Settings(
+        models={"cache": {"budget_mb": 1}, "predictor": {"window": 100_000, "checkpoint": None}}
+    )
     with pytest.raises(ConfigError, match=r"models\.cache\.budget_mb: sequence 'predictor/"):
         inference.forecasters(settings, inference.checkpoints(settings))
 
@@ -77,9 +80,47 @@ def test_a_checkpoint_is_named_as_bot_models_names_it():
 
 
 def test_a_model_of_other_candles_is_refused_with_those_it_reads():
-    settings = Settings.model_validate({"models": {"predictor": {"checkpoint": "predictor"}}})
+    settings = Settings.model_validate(
+        {"feed": {"interval": "1"}, "models": {"predictor": {"checkpoint": "predictor"}}}
+    )
     with pytest.raises(CheckpointError, match="candles of 5, 15 minutes, not of 1"):
         inference.checkpoints(settings)
+
+
+def test_the_models_that_ship_are_the_default_and_the_analyzer_moves_no_quote():
+    found = inference.checkpoints(Settings())
+    assert all(each.card.trained for each in found.values())
+    assert found["analyzer"].card.venue != "bybit"
+    uses = [use for use in Settings().strategies if use.params["model"] == "analyzer"]
+    assert [use.params["lean"] for use in uses] == [0.0]
+
+
+def test_a_portfolio_has_a_forecaster_for_each_symbol_under_its_own_name():
+    models = {"portfolio": {"enabled": True}, "analyzer": {"enabled": False}}
+    settings = Settings(models=models)
+    made, _ = inference.forecasters(settings, inference.checkpoints(settings))
+    names = ("predictor", "portfolio")
+    assert set(made) == {(name, symbol) for name in names for symbol in settings.symbols}
+
+
+@pytest.mark.parametrize(
+    ("portfolio", "message"),
+    [
+        ({"market": "linear:DOGEUSDT"}, "must be one of the portfolio's symbols"),
+        ({"own_tokens": 90_000}, "must leave room in the window"),
+        ({"horizon": 9}, r"models\.portfolio\.horizon 9: the model has 5"),
+    ],
+)
+def test_a_portfolio_that_makes_no_sense_is_refused(portfolio, message):
+    settings = Settings(models={"portfolio": {"enabled": True, **portfolio}})
+    with pytest.raises(ConfigError, match=message):
+        inference.forecasters(settings, inference.checkpoints(settings))
+
+
+def test_a_backtest_says_that_it_predicts_no_portfolio():
+    settings = Settings(models={"portfolio": {"enabled": True}})
+    with pytest.raises(ConfigError, match="a backtest predicts no portfolio"):
+        inference.chunked(settings, inference.checkpoints(settings), {})
 
 
 def test_a_run_is_recomputed_by_the_weights_that_it_had_or_told_that_they_are_gone(
@@ -87,7 +128,8 @@ def test_a_run_is_recomputed_by_the_weights_that_it_had_or_told_that_they_are_go
 ):
     monkeypatch.chdir(tmp_path)
     settings = Settings(models={"analyzer": {"enabled": False}})
-    earlier = Settings(models={"analyzer": {"enabled": False}, "predictor": {"seed": 9}})
+    seeded = {"checkpoint": None, "seed": 9}
+    earlier = Settings(models={"analyzer": {"enabled": False}, "predictor": seeded})
     then, now = (inference.checkpoints(each)["predictor"] for each in (earlier, settings))
     hashes = {"predictor": then.card.weights_sha256}
     with pytest.raises(CheckpointError, match=f"{hashes['predictor'][:12]}.*data/models"):

@@ -26,6 +26,8 @@ LAGS = {CANDLE_TOKENS: (0, 1, 2, 3, 4, 5, 6, 7), BOOK_TOKENS: (0, 1, 2, 4, 8)}
 """The tokens that a fitted baseline sees beside the newest, counted backwards."""
 _MOMENTUM_BARS = 12
 _CLOSE = 3  # of a candle token
+_BOOK_UNIT = 1e-5
+"""A tenth of a basis point: what moves of books are counted in."""
 _MICROPRICE, _IMBALANCE = 4 * BOOK_LEVELS + 2, 4 * BOOK_LEVELS + 3
 _CHUNK = 65_536
 
@@ -33,7 +35,7 @@ _CHUNK = 65_536
 class Equations(Struct, frozen=True, forbid_unknown_fields=True):
     """A linear forecast of standardized inputs, by horizon; the intercept stands last.
 
-    ``expected`` is the return in units of the volatility known with the token, ``up`` the
+    ``expected`` is the return in units of ``unit``, ``up`` the
     log-odds of a rise, ``spread`` quantiles of what is left of the return, in the same units.
     """
 
@@ -99,6 +101,14 @@ def _delayed(x: NDArray[np.float32], lag: int) -> NDArray[np.float32]:
     return np.concatenate((np.zeros_like(x[:lag]), x))[: len(x)]
 
 
+def unit(tokens: str, sample: Sample) -> Floats:
+    """What moves are counted in [N]: candles' in the volatility known with the token; books' in one
+    number, since the imbalance ranks worse when it is multiplied by a volatility."""
+    if tokens == CANDLE_TOKENS:
+        return sample.volatility
+    return np.full(len(sample.ts), _BOOK_UNIT)
+
+
 def path_of(checkpoint: Path) -> Path:
     """Where a checkpoint's baselines lie."""
     return checkpoint.with_suffix(".baselines.json")
@@ -135,7 +145,7 @@ def forecasts(baselines: Baselines, folder: Path, sample: Sample) -> dict[str, F
 
     Raises CheckpointError for coefficients that do not fit the tokens.
     """
-    volatility = sample.volatility
+    volatility = unit(baselines.tokens, sample)
     made = {}
     signals = rules(baselines.tokens, sample)
     for name, equations in baselines.linear.items():

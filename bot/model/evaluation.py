@@ -32,7 +32,7 @@ Row = dict[str, Any]
 ALL = "all"
 """The symbol of rows over all of them together."""
 LOWER_IS_BETTER = ("log_loss", "pinball", "calibration_error")
-_BOOK_BLOCK_NS = 2 * 60 * 10**9
+_BOOK_BLOCK_NS = 10 * 10**9
 _BASIS_POINTS = 1e4
 TAKER_RATE = 0.00055
 """Bybit's fee for taking liquidity on linear perpetuals, VIP 0; the rule's cost a unit traded."""

@@ -31,7 +31,6 @@ class Forecaster(Protocol):
 
     wants: ClassVar[tuple[type[Event], ...]]
     symbol: str
-    stream: TokenStream
 
     @property
     def model(self) -> str:

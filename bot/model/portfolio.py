@@ -118,6 +118,10 @@ class MultiAssetPortfolioInference:
         """The model's, as on its card."""
         return self._checkpoint.card.name
 
+    def close_of(self, symbol: str) -> float:
+        """The symbol's last close, 0.0 before the first."""
+        return self._assets[symbol].reader.close
+
     def take(self, event: Event, position: int) -> int:
         """Read one event of a wanted type; returns how many tokens it made."""
         symbol = getattr(event, "symbol", "")
@@ -241,6 +245,10 @@ class PortfolioMember:
     @property
     def tokens(self) -> int:
         return self._tokens
+
+    @property
+    def price(self) -> float:
+        return self._whole.close_of(self.symbol)
 
     @property
     def ready(self) -> bool:

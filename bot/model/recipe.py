@@ -71,7 +71,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     evaluate_every: int = 250
     report_every: int = 25
     patience: int = 8
-    monitor: Literal["ic", "loss"] = "ic"
+    monitor: Literal["ic", "loss", "imitation"] = "ic"
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bot.model.crops import predicted
 from bot.model.dataset import Dataset, DatasetError, future_returns, parts_of
+from bot.model.lesson import Lesson, imitation
 from bot.model.losses import loss_of
 from bot.model.recipe import Recipe, split_of
 from bot.model.scores import daily_rank_ics, rank_correlation
@@ -30,6 +31,12 @@ class Rows(Struct, frozen=True):
     known: Tensor  # [N, H]
     parts: tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]
     returns: NDArray[np.float64]  # [N, H]
+    lesson: Lesson | None = None
+
+    @property
+    def taught(self) -> NDArray[np.bool_]:
+        """The rows [N] that a lesson speaks of: those for training and validation."""
+        return self.parts[0] | self.parts[1]
 
 
 def prepare(data: Dataset, recipe: Recipe, device: torch.device) -> tuple[TransformerConfig, Rows]:
@@ -109,6 +116,10 @@ def figures_of(
         weights,
     )
     figures = {"loss": loss.item()}
+    if ready.lesson is not None and not part[~ready.taught].any():
+        counts = torch.ones(len(rows), dtype=torch.bool, device=device)
+        apart = imitation(outputs, ready.lesson, ready.lesson.said[at].unsqueeze(0), counts[None])
+        figures["imitation"] = ((apart * weights).sum() / weights.sum()).item()
     means = outputs.mean[0].double().cpu().numpy()
     series, ts = ready.data.row_series[rows], ready.data.ts[rows]
     correlations = []

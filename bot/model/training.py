@@ -30,6 +30,7 @@ from bot.model.checkpoint import Checkpoint, save, trained
 from bot.model.crops import Crops
 from bot.model.dataset import Dataset, load_dataset
 from bot.model.learning_curve import write_curve
+from bot.model.lesson import Teachers, imitation, lesson_of, upside_down
 from bot.model.losses import loss_of
 from bot.model.recipe import Recipe, recipe_of, split_of
 from bot.model.resume import TrainingState, load_state, save_state
@@ -39,6 +40,8 @@ from bot.model.transformer import CausalTransformer, TransformerConfig, initiali
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with the step, the steps in all, and what is known of it: loss, or validation figures."""
+
+_NOBODY = Teachers()
 
 
 class TrainingError(PlainError):
@@ -53,18 +56,23 @@ def train(
     resume: bool = False,
     progress: Progress = lambda _step, _steps, _figures: None,
     code_version: str = "",
+    teachers: Teachers = _NOBODY,
 ) -> Checkpoint:
     """Train, write ``<name>.safetensors`` with its card, the record and the curve into ``out``.
 
     Returns the best checkpoint by the recipe's monitor. Raises DatasetError for a dataset that the
     recipe does not fit, TrainingError where the loss is no number or there is nothing to resume.
+    With ``teachers`` it learns what they say in place of what came (see ``lesson.py``).
     """
     device = device_of(recipe)
     config, ready = prepare(data, recipe, device)
+    if teachers.checkpoints:
+        ready = _taught(ready, recipe, teachers)
     model = CausalTransformer(config).to(device)
     state = _begin(model, ready, recipe, out, resume=resume)
     run = _Run(model, ready, recipe, out, state, progress)
-    run.record({"event": "resume" if resume else "start", **_setting(data, recipe, config, device)})
+    setting = _setting(data, recipe, config, device) | {"teachers": teachers.names()}
+    run.record({"event": "resume" if resume else "start", **setting})
     while not run.is_over:
         run.step()
         if run.state.step % recipe.evaluate_every == 0 or run.state.step == recipe.steps:
@@ -79,7 +87,7 @@ def train(
         intervals=tuple(dict.fromkeys(one.interval for one in data.series if one.interval)),
         seed=recipe.seed,
         metrics={name: value for name, value in figures.items() if math.isfinite(value)},
-        training=_setting(data, recipe, config, device) | {"code_version": code_version},
+        training=setting | {"code_version": code_version},
     )
     save(made, out / f"{recipe.name}.safetensors")
     run.record({"event": "end", "weights_sha256": made.card.weights_sha256, **figures})
@@ -157,6 +165,13 @@ class _Run:
         with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None):
             hidden = self.model.trunk(x, first_position=position)
         outputs = self.model.outputs(self.model.read_out(hidden))
+        if ready.lesson is not None:
+            said = ready.lesson.said[at]
+            if recipe.mirror:
+                said = torch.where(turned.unsqueeze(-1), upside_down(said), said)
+            counted = torch.from_numpy(counts).to(self._device)
+            apart = imitation(outputs, ready.lesson, said, counted)
+            return (apart * self._weights).sum() / self._weights.sum()
         return loss_of(
             outputs,
             target,
@@ -184,7 +199,8 @@ class _Run:
         figures = figures_of(twin, self.ready, self.ready.parts[1], self.recipe)
         if self._losses:
             figures["train_loss"] = self._recent_loss()
-        score = figures["ic"] if self.recipe.monitor == "ic" else -figures["loss"]
+        monitor = self.recipe.monitor
+        score = figures["ic"] if monitor == "ic" else -figures[monitor]
         if score > state.best_score:
             state.best_score, state.stale = score, 0
             state.best = {name: tensor.clone() for name, tensor in state.average.items()}
@@ -222,6 +238,17 @@ def _begin(
     average = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     best = {name: tensor.clone() for name, tensor in average.items()}
     return TrainingState(average=average, best=best)
+
+
+def _taught(ready: Rows, recipe: Recipe, teachers: Teachers) -> Rows:
+    """The rows with what the teachers say of those for training and validation."""
+    device = ready.tokens.device
+    models, odds = teachers.load()
+    lesson = lesson_of(
+        [model.to(device) for model in models], ready.data, ready.tokens, ready.taught,
+        odds=odds, share=teachers.share, autocast=autocast_of(recipe, device),
+    )  # fmt: skip
+    return msgspec.structs.replace(ready, lesson=lesson)
 
 
 def _optimizer(
@@ -279,6 +306,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, help="a JSON recipe, or small, candles, book")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--teacher", type=Path, action="append", help="a checkpoint; repeat")
+    parser.add_argument("--odds", type=Path, help="a .npy of others' scores, of trees say")
+    parser.add_argument("--share", type=float, default=0.5, help="how much those count")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
     words = parser.parse_args(arguments)
     began = time.monotonic()
@@ -293,8 +323,9 @@ def main(arguments: list[str] | None = None) -> None:
         if words.seed is not None:
             recipe = msgspec.structs.replace(recipe, seed=words.seed)
         made = train(
-            load_dataset(words.dataset), recipe, words.out, resume=words.resume, progress=told
-        )
+            load_dataset(words.dataset), recipe, words.out, resume=words.resume, progress=told,
+            teachers=Teachers(tuple(words.teacher or ()), words.odds, words.share),
+        )  # fmt: skip
     except PlainError as error:
         sys.exit(f"error: {error}")
     sys.stdout.write(msgspec.json.encode(made.card.metrics).decode() + "\n")

@@ -26,6 +26,7 @@ from bot.model.baselines import (
     inputs,
     path_of,
     rules,
+    unit,
 )
 from bot.model.intervals import Floats
 from bot.model.samples import Sample
@@ -34,7 +35,8 @@ _MOST_ROWS = 200_000
 _RIDGE = 1e-3
 """The penalty, as a share of the rows: of standardized inputs, so one number fits all."""
 _NEWTON_STEPS = 8
-_OUTLIER = 4.0  # volatilities; an outcome beyond counts as that much, or a few would decide
+_OUTLIER = 4.0  # units; an outcome beyond counts as that much, or a few would decide
+_SQUARED_OUTLIER = 1.5  # where errors are squared; Huber's loss, the trees', guards itself
 _LEAST_SLOPE = 1e-6
 _HELD_BACK = 0.15  # of the rows, the last ones: where boosting stops
 _TREES: dict[str, object] = {
@@ -47,7 +49,7 @@ _PATIENCE = 30
 
 
 class Target(Struct, frozen=True):
-    """What one horizon is fitted to: moves in volatilities [n], and whether they rose; direction
+    """What one horizon is fitted to: moves in units [n], and whether they rose; direction
     is learned where there was a move."""
 
     rows: NDArray[np.int64]
@@ -73,8 +75,8 @@ def fit(
     lags = LAGS[tokens]
     taken = [_thinned(sample, samples) for sample in samples]
     outcome = np.concatenate([s.outcome[r] for s, r in zip(samples, taken, strict=True)])
-    volatility = np.concatenate([s.volatility[r] for s, r in zip(samples, taken, strict=True)])
-    targets = [_target(outcome[:, index], volatility) for index in range(len(horizons_ns))]
+    units = np.concatenate([unit(tokens, s)[r] for s, r in zip(samples, taken, strict=True)])
+    targets = [_target(outcome[:, index], units) for index in range(len(horizons_ns))]
     if not all(len(target.rows) for target in targets):
         raise ValueError("the training rows have no outcome at some horizon: give more data")
     linear = {}
@@ -103,9 +105,9 @@ def _thinned(sample: Sample, samples: Sequence[Sample]) -> NDArray[np.int64]:
     return np.arange(0, len(sample.ts), max(-(-total // _MOST_ROWS), 1))
 
 
-def _target(outcome: Floats, volatility: Floats) -> Target:
+def _target(outcome: Floats, units: Floats) -> Target:
     rows = np.flatnonzero(np.isfinite(outcome))
-    moves = np.clip(outcome[rows] / volatility[rows], -_OUTLIER, _OUTLIER)
+    moves = np.clip(outcome[rows] / units[rows], -_OUTLIER, _OUTLIER)
     return Target(rows, moves, (outcome[rows] > 0).astype(np.float64))
 
 
@@ -116,7 +118,8 @@ def _equations(x: NDArray[Any], targets: Sequence[Target], quantiles: Sequence[f
     for target in targets:
         z: Any = (x[target.rows] - centre) / scale
         z = np.column_stack((z, np.ones(len(z))))
-        coefficients: Any = ridge(z, target.moves)
+        guarded = np.clip(target.moves, -_SQUARED_OUTLIER, _SQUARED_OUTLIER)
+        coefficients: Any = ridge(z, guarded)
         left = target.moves - z @ coefficients
         expected.append(_rounded(coefficients))
         moved = target.moves != 0
@@ -126,11 +129,12 @@ def _equations(x: NDArray[Any], targets: Sequence[Target], quantiles: Sequence[f
 
 
 def _directed(rule: Equations) -> Equations:
-    """A rule says more for a stronger signal, whatever the training rows said of it."""
-    expected, up = (
-        [[max(slope, _LEAST_SLOPE), intercept] for slope, intercept in equations]
-        for equations in (rule.expected, rule.up)
-    )
+    """A rule says more for a stronger signal, whatever the training rows said of it, and nothing
+    for none: its order must not come from an intercept times a volatility."""
+    (centre,), (scale,) = rule.centre, rule.scale
+    slopes = [max(slope, _LEAST_SLOPE) for slope, _ in rule.expected]
+    expected = [_rounded((slope, slope * centre / scale)) for slope in slopes]
+    up = [[max(slope, _LEAST_SLOPE), intercept] for slope, intercept in rule.up]
     return replace(rule, expected=expected, up=up)
 
 
