@@ -104,7 +104,7 @@ class Run:
         self.watchers = list(watchers)
         self.has_ended = False
         self._warn = warn
-        self._was_live: set[str] = set()
+        self.was_live: set[str] = set()
         self._equity_due_ns = 0
         # What every message needs, looked up once; none of it is ever replaced.
         self._decode, self._step = self.codec.decode, engine.step
@@ -163,10 +163,10 @@ class Run:
         if facts:
             self._count_facts(facts)
         if type(event) is FeedDown:
-            if event.symbol in self._was_live:
+            if event.symbol in self.was_live:
                 self.counts["gaps"] += 1
         elif type(event) is FeedUp:
-            self._was_live.add(event.symbol)
+            self.was_live.add(event.symbol)
         elif type(event) is Command:
             self.has_ended = event.name == "stop"
         elif type(event) is Prediction:

@@ -29,9 +29,9 @@ class SavedRun(Struct):
     position: int
     events: int
     counts: dict[str, int]
-    untrained: set[str]
+    untrained: list[str]
     has_ended: bool
-    _was_live: set[str]
+    was_live: list[str]
     _equity_due_ns: int
     codec: SavedCodec
     engine: SavedEngine
@@ -43,7 +43,7 @@ class _Body(Struct):
     run: msgspec.Raw
 
 
-_PLAIN = ("position", "events", "untrained", "has_ended", "_was_live", "_equity_due_ns")
+_PLAIN = ("position", "events", "has_ended", "_equity_due_ns")
 
 
 def saved(run: Run) -> bytes:
@@ -51,6 +51,8 @@ def saved(run: Run) -> bytes:
     state = SavedRun(
         **{name: getattr(run, name) for name in _PLAIN},
         counts=dict(run.counts),
+        untrained=sorted(run.untrained),  # A set's order is not the same in another process.
+        was_live=sorted(run.was_live),
         codec=codec_state.save(run.codec),
         engine=engine_state.save(run.engine),
         scoring=run.scoring.state,
@@ -75,6 +77,7 @@ def restore(run: Run, body: bytes) -> None:
     for name in _PLAIN:
         setattr(run, name, getattr(state, name))
     run.counts = Counter(state.counts)
+    run.untrained, run.was_live = set(state.untrained), set(state.was_live)
     codec_state.restore(run.codec, state.codec)
     engine_state.restore(run.engine, state.engine)
     run.scoring.state = state.scoring

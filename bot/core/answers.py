@@ -60,6 +60,11 @@ class Answers:
         heard_ns = exchange_ts + self._market.offset_ns + latency_ns
         return Rejected(ts, exchange_ts, heard_ns, order_id, symbol, reason, request)
 
+    def refused(self, resting: Resting, exchange_ts: int, ts: int, reason: str) -> Rejected:
+        """An order that waited for its trigger does not go in."""
+        order, heard_ns = resting.order, self.heard_ns(resting, exchange_ts)
+        return Rejected(ts, exchange_ts, heard_ns, order.id, order.symbol, reason, "order")
+
     def cancelled(self, resting: Resting, exchange_ts: int, ts: int, reason: str) -> Cancelled:
         order = resting.order
         heard_ns = self.heard_ns(resting, exchange_ts)

@@ -73,9 +73,7 @@ class Arrival:
             order, reason = self._admission.within_limits(orders, order)
             reason = reason or self._admission.refuse(orders, order)
             if reason is not None:
-                facts.append(
-                    self._answers.rejected("order", order.id, order.symbol, at_ns, ts, reason)
-                )
+                facts.append(self._answers.refused(resting, at_ns, ts, reason))
                 continue
             resting.order, resting.arrived_ns = order, at_ns
             resting.qty = resting.leaves = to_e12(order.qty)

@@ -133,7 +133,7 @@ class SavedExchange(Struct):
     _matcher: SavedMatcher
     _arrival: SavedArrival
     _rates: RateLimits | None
-    _unlimited: set[int]
+    _unlimited: list[int]
     _numbers: int
 
 
@@ -281,18 +281,18 @@ def _listing(listing: Listing) -> SavedListing:
 
 
 def _exchange(exchange: Exchange) -> SavedExchange:
-    symbols = {
-        symbol: _like(
-            SavedOrders,
-            orders,
-            taken_bids=_taken(orders.taken_bids),
-            taken_asks=_taken(orders.taken_asks),
-        )
-        for symbol, orders in exchange._symbols.items()
-    }
+    symbols = {symbol: _orders(orders) for symbol, orders in exchange._symbols.items()}
     matcher = _like(SavedMatcher, exchange._matcher)
     arrival = _like(SavedArrival, exchange._arrival)
-    return _like(SavedExchange, exchange, _symbols=symbols, _matcher=matcher, _arrival=arrival)
+    return _like(
+        SavedExchange, exchange, _symbols=symbols, _matcher=matcher, _arrival=arrival,
+        _unlimited=sorted(exchange._unlimited),
+    )  # fmt: skip
+
+
+def _orders(orders: SymbolOrders) -> SavedOrders:
+    bids, asks = _taken(orders.taken_bids), _taken(orders.taken_asks)
+    return _like(SavedOrders, orders, taken_bids=bids, taken_asks=asks)
 
 
 def _shadow(shadow: Shadow) -> SavedShadow:
@@ -398,14 +398,13 @@ def _restore_exchange(market: Market, exchange: Exchange, saved: SavedExchange) 
     for symbol, each in saved._symbols.items():
         orders = symbols[symbol] = SymbolOrders(market.listing(symbol))
         _put(orders, each, "taken_bids", "taken_asks")
-        for taken, marked in (
-            (orders.taken_bids, each.taken_bids),
-            (orders.taken_asks, each.taken_asks),
-        ):
-            _put(taken, marked, _unseen=set(marked._unseen))
+        bids, asks = each.taken_bids, each.taken_asks
+        _put(orders.taken_bids, bids, _unseen=set(bids._unseen))
+        _put(orders.taken_asks, asks, _unseen=set(asks._unseen))
     _put(exchange._matcher, saved._matcher)
     _put(exchange._arrival, saved._arrival)
-    _put(exchange, saved, "_symbols", "_matcher", "_arrival")
+    unlimited = set(saved._unlimited)
+    _put(exchange, saved, "_symbols", "_matcher", "_arrival", _unlimited=unlimited)
 
 
 def _restore_desked(desked: Desked, saved: SavedDesked) -> None:
