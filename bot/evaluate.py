@@ -231,7 +231,7 @@ def _events(options: Options, interval: str, *, of_candles: bool) -> Iterator[Ev
     """Market events of the data; of archives, only what a model of its kind reads."""
     inputs = _recording(options)
     if isinstance(inputs, Archive):
-        kinds = ("candles", "funding") if of_candles else ("book", "trades")
+        kinds = ("candles", "funding") if of_candles else ("book", "binance_book", "trades")
         inputs.sources = [
             one
             for one in inputs.sources

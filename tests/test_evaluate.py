@@ -10,14 +10,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from bot import config, evaluate_caches
+from bot import evaluate as evaluating
 from bot.core.errors import PlainError
-from bot.core.events import Candle
+from bot.core.events import BookUpdate, Candle
 from bot.evaluate import Evaluation, Options, evaluate
 from bot.kvcache import KVCacheManager
 from bot.model import CANDLE_TOKENS, Checkpoint, RealTimePricePredictor, save, seeded
-from bot.model.evaluation import METRICS
+from bot.model.evaluation import METRICS, Subject
 from bot.model.samples import samples
 from bot.model.streamed import Running, predict
 from bot.model.tokens import CANDLE_FEATURES
@@ -26,6 +28,7 @@ from bot.research.baselines import fit
 from bot.venue.archive_candles import read_candles
 from bot.venue.archive_text import Damage, Place
 from tests.model.builders import MINUTE, SYMBOL, small_config
+from tests.venue.real_data import real
 
 MINUTES = 9 * 24 * 60
 BEGIN = 1_700_006_400_000
@@ -227,3 +230,21 @@ def test_a_capture_of_order_books_is_evaluated_too(real_capture: Path) -> None:
     assert row["n"] > 300
     assert row["baselines"]["imbalance"]["value"] > 0.1
     json.dumps(found.rows)
+
+
+def test_the_books_of_a_binance_recording_are_read() -> None:
+    data = real("binance_l2/usdm_ethusdt_20240718.gz")
+    options = Options(data, repair=True)
+    events = evaluating._events(options, "", of_candles=False)
+    first = next(event for event in events if isinstance(event, BookUpdate))
+    assert first.symbol == "linear:ETHUSDT"
+
+
+def test_rows_that_a_model_learned_from_are_told() -> None:
+    made = checkpoint()
+    ts = np.arange(1, 5, dtype=np.int64) * 10**9
+    subject = Subject("all", ts, np.zeros(4, np.int64), np.ones((4, 2)), {})
+    for end, said in ((0, []), (3 * 10**9, ["2 of 4 rows lie before 1970-01-01T00:00:03"])):
+        card = replace(made.card, training={"split": {"valid_end": end}})
+        notes = evaluating._overlap(card, [subject])
+        assert [note.partition(",")[0] for note in notes] == said
