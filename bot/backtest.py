@@ -16,13 +16,17 @@ from bot import __version__, build
 from bot.backtest_market import BacktestOptions, Market, market
 from bot.begin import record_of
 from bot.config import Settings
+from bot.core.engine import Engine
 from bot.core.errors import PlainError
 from bot.core.events import Input, Prediction
+from bot.core.instrument import amount, to_e8, to_e12
+from bot.ledger.bookkeeper import Bookkeeper
 from bot.ledger.runs import finish_run, start_run
 from bot.ledger.schema import open_ledger
 from bot.ledger.writer import LedgerWriter
 from bot.research.backtest import Progress, Stop, Track, step_through
-from bot.run import Run, money
+from bot.research.bar_path import WorstPaths
+from bot.run import Run, money, shadows
 from bot.signals import ending
 
 log = structlog.get_logger()
@@ -37,33 +41,38 @@ def backtest(
 ) -> dict[str, Any]:
     """Run it into the ledger; returns the summary. Raises PlainErrors."""
     found = market(settings, options, is_chosen=is_chosen)
-    return asyncio.run(_backtest(found, options, progress))
+    return asyncio.run(over(found, options, progress))
 
 
-async def _backtest(
-    found: Market, options: BacktestOptions, progress: Callable[[Progress], None] | None
+async def over(
+    found: Market,
+    options: BacktestOptions,
+    progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, Any]:
+    """Run an opened market into the ledger; returns the summary. Raises PlainErrors."""
     settings = found.settings
-    engine = build.engine(settings)
     ledger = await open_ledger(settings.ledger.db)
     try:
         run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        inputs, models = predicted(found)
+        opening = opened(found)
+        models = opening.models
         writer = LedgerWriter(ledger, run_id)
-        run = Run(engine, writer, warn=log.warning)
+        engine = opening.engine
+        sink = Bookkeeper(writer, engine.market, engine.account)
+        run = Run(engine, sink, warn=log.warning)
         track = Track(engine, options.start_ns or 0)
         run.watchers.append(track)
         await start_run(
             ledger, run_id, mode="backtest", instance=settings.instance, started_ts=time.time_ns(),
             config=record_of(settings), code_version=__version__, seed=settings.exchange.seed,
-            models=models.hashes,
+            models=models.hashes, deposits={"USDT": amount(to_e8(settings.account.usdt))},
         )  # fmt: skip
         stop, started = Stop(), time.perf_counter()
         status: Literal["finished", "failed"] = "failed"
         ended_by = "error"
         try:
             with ending(lambda name: setattr(stop, "reason", f"user: {name}")):
-                await step_through(inputs, run, writer, stop=stop, progress=progress)
+                await step_through(opening.inputs, run, writer, stop=stop, progress=progress)
             status, ended_by = "finished", stop.reason or "end of the input"
         except PlainError as error:
             ended_by = f"error: {error}"
@@ -109,6 +118,7 @@ def _summary(
         "orders": counts["orders"],
         "fills": counts["fills"],
         **money(run),
+        **shadows(run),
         "facts": counts["facts"],
         "digest": writer.hexdigest(),
         **track.summary(float(found.settings.account.usdt)),
@@ -135,6 +145,24 @@ class Models(Struct):
             "cache": {name: getattr(metrics, name) for name in metrics.__struct_fields__}
             | self.spec,
         }
+
+
+class Opened(Struct):
+    """An engine, and inputs that it must step one by one as they are asked for."""
+
+    engine: Engine
+    inputs: Iterable[Input]
+    models: Models
+
+
+def opened(found: Market) -> Opened:
+    """What a backtest steps, and with what. Raises as ``predicted`` and ``build.engine`` do."""
+    engine = build.engine(found.settings)
+    inputs, models = predicted(found)
+    if found.barred:
+        spread = to_e12(found.settings.backtest.candle_spread)
+        inputs = WorstPaths(inputs, engine, found.barred, spread)
+    return Opened(engine, inputs, models)
 
 
 def predicted(found: Market) -> tuple[Iterable[Input], Models]:
@@ -175,4 +203,7 @@ def predicted(found: Market) -> tuple[Iterable[Input], Models]:
         made.caches.append(caches)
         return readers
 
-    return PredictedFeed(inputs, begin, is_recorded=found.kind == "journal"), made
+    is_recorded = found.kind == "journal"
+    return PredictedFeed(
+        inputs, begin, is_recorded=is_recorded, ahead_tokens=found.ahead_tokens
+    ), made

@@ -59,6 +59,10 @@ class Market(Struct):
     kind: Literal["candles", "events", "journal"]
     run_id: str | None = None
     guessed: tuple[str, ...] = ()
+    barred: frozenset[str] = frozenset()
+    """The symbols of which bars are all there is."""
+    ahead_tokens: int = 4_096
+    """Tokens of one sequence that a model takes at once, at most."""
 
 
 def market(settings: Settings, options: BacktestOptions, *, is_chosen: bool) -> Market:
@@ -139,7 +143,7 @@ def _archive_market(
     if only_bars:
         chosen = _without_analyzer(chosen)
     kind: Literal["candles", "events"] = "candles" if barred else "events"
-    return Market(chosen, make, predictions, kind, guessed=guessed)
+    return Market(chosen, make, predictions, kind, guessed=guessed, barred=frozenset(barred))
 
 
 def _of(

@@ -219,6 +219,28 @@ def predict(
     show.as_json(found) if as_json else show.as_table("bench predict", found, PREDICT_COLUMNS)
 
 
+@bench.command()
+def backtest(
+    bars: Annotated[int, typer.Option(min=100, help="15-minute bars of each symbol.")] = 70_080,
+    minutes: Annotated[int, typer.Option(min=1, help="Market time of the order books.")] = 60,
+    as_json: Json = False,
+) -> None:
+    """Two years of candles of four symbols with the shipped predictor, an hour of order books.
+
+    A part of the candles is run again token by token in torch; its time, scaled to all bars,
+    against that of the whole run is the speedup. Example: `bot bench backtest --bars 10000`
+    """
+    from bot import bench_backtest
+
+    with show.saying() as say:
+        found = list(bench_backtest.rows(bars=bars, minutes=minutes, say=say))
+    if as_json:
+        show.as_json(found)
+        return
+    for row in found:
+        show.as_summary(f"bench backtest: {row['measure']}", list(row.items())[1:])
+
+
 def _models(names: Sequence[str]) -> tuple[str, ...]:
     unknown = sorted(set(names) - {"A", "B"})
     if unknown:

@@ -154,8 +154,10 @@ class Scoring:
         return None
 
     def _close_at(self, symbol: str, close_ts: int) -> Close | None:
-        closes = self.state.closes.get(symbol, [])
-        return next((one for one in reversed(closes) if one.close_ts == close_ts), None)
+        for one in reversed(self.state.closes.get(symbol, [])):
+            if one.close_ts <= close_ts:
+                return one if one.close_ts == close_ts else None
+        return None
 
     # --- what became known ------------------------------------------------------------------
 

@@ -212,6 +212,8 @@ async def trade_beside_trouble(folder: Path, seconds: float, seed: int) -> None:
             since = len(listener.of("status"))
             await until(lambda: len(listener.of("status")) > since, 60)
             status = of(listener, "status")[-1]
+            filled = len(running.rows("fills"))  # what is left over is sent within seconds
+            await until(lambda: len({each["fact"] for each in of(listener, "fill")}) >= filled, 120)
             summary = await asyncio.to_thread(running.end, signal.SIGINT)
         await until(lambda: of(listener, "status")[-1]["state"] == "offline", 30)
     require_bounded(held)

@@ -24,7 +24,7 @@ from bot.core.instrument import UNIT, Rules, to_e12
 from bot.core.margin import Tier, tiers_of
 from bot.core.price_limits import Premium
 
-CROSSED_AGAIN_NS = 2_000_000_000
+CROSSED_AGAIN_NS = 1_000_000_000
 """How often a crossed book is told of, so that it is asked for again."""
 
 

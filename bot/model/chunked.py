@@ -11,6 +11,7 @@ import torch
 
 from bot.core.events import Horizon
 from bot.kvcache import OutOfBlocks
+from bot.model.candle_batch import CandleBatch
 from bot.model.forecast import TokenStream, all_horizons_of
 from bot.model.tokens import Token
 
@@ -18,11 +19,17 @@ from bot.model.tokens import Token
 class ChunkedStream(TokenStream):
     """A ``TokenStream`` that answers for all tokens that wait, not for the newest alone."""
 
-    __slots__ = ("_rows",)
+    __slots__ = ("_batch", "_rows")
 
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type] # as TokenStream's
         self._rows: list[tuple[Token, float]] = []
+        self._batch: CandleBatch | None = None
+
+    def later(self, batch: CandleBatch) -> CandleBatch:
+        """From now on the tokens pushed are only counted: ``batch`` makes them when collected."""
+        self._batch = batch
+        return batch
 
     @property
     def waiting(self) -> int:
@@ -36,7 +43,10 @@ class ChunkedStream(TokenStream):
     def collect(self) -> list[tuple[Token, float]]:
         """Hand over the tokens that wait, each with the volatility known with it."""
         rows, self._rows = self._rows, []
-        return rows
+        if self._batch is None or not rows:
+            return rows
+        tokens, volatility = self._batch.made()
+        return list(zip(tokens, volatility.tolist(), strict=True))
 
     def advance(self, tokens: list[tuple[Token, float]]) -> list[tuple[Horizon, ...]]:
         """Append ``tokens`` to the sequence; the horizons of each, in order.

@@ -14,7 +14,9 @@ from msgspec.structs import replace
 
 from bot.core.events import Candle, Event, FundingRate, Horizon, Prediction, Ticker
 from bot.kvcache import KVCacheManager
+from bot.model.candle_batch import CandleBatch
 from bot.model.checkpoint import Checkpoint
+from bot.model.chunked import ChunkedStream
 from bot.model.execution import Execution
 from bot.model.forecast import TokenStream, normal_width, require
 from bot.model.tokens import CANDLE_FEATURES, CANDLE_TOKENS, CandleTokens, interval_ns
@@ -101,6 +103,8 @@ class RealTimePricePredictor:
             retain=retain,
             execution=execution,
         )
+        if isinstance(self.stream, ChunkedStream):
+            self._candles = self.stream.later(CandleBatch(symbol, checkpoint.card.interval))
         self._checkpoint = checkpoint
         self._ready = False
         self._read = (0, 0)  # position, ts

@@ -8,9 +8,11 @@ trades that lead it to exactly these fills:
 * A limit order fills only if the bar trades **strictly through** its price, whole, at its price.
   A print one unit (1e-12) short of the extreme passes every price beyond it and touches none at it.
 
-A bar from O to C, with exchange stamps: a book around the open, 1 ns behind O (every symbol's
-close at O has been seen by then); at the end the extremes; a book around the close; at C the
-candle itself. Sizes are without limit: a bar says nothing of them.
+A bar from O to C, with exchange stamps: a print and a book at the open, 1 ns behind O (every
+symbol's close at O has been seen by then); at the end the extremes, low and high; a print and a
+book at the close; at C the candle itself. Sizes are without limit: a bar says nothing of them. The
+prints at open and close have none: they say where the price was, and fill nobody.
+``bar_path`` adds what orders that wait for a price meet between the extremes.
 """
 
 from __future__ import annotations
@@ -36,8 +38,10 @@ UNLIMITED: E12 = 10**12 * UNIT
 _MS = 1_000_000
 _DEPTH = 0
 """All levels are shown: there is one."""
-_LOW, _HIGH, _CLOSE = 3 * _MS, 2 * _MS, 1 * _MS
+_EXTREMES, _CLOSE = 2 * _MS, 1 * _MS
 """How long before the bar's end each is told."""
+SEQ_STEP = 1 << 12
+"""From one event's ``seq`` to the next: room for what is put between."""
 _MIN_NOTIONAL = Decimal(5)
 _MAX_LEVERAGE = Decimal(100)
 _QUOTES = ("USDT", "USDC", "USD", "EUR", "BTC", "ETH")
@@ -119,25 +123,31 @@ class _Bars:
             self._is_live = True
             yield FeedUp(opened + delay_ns, self._symbol, opened)
         self._end_ns = closed
-        yield self._book(opened, delay_ns, to_e12(bar.open))
+        yield from self._quote(opened, delay_ns, to_e12(bar.open))
         low, high = to_e12(bar.low), to_e12(bar.high)
         if low < high:
-            yield self._print(closed - _LOW, delay_ns, "Sell", low + 1)
-            yield self._print(closed - _HIGH, delay_ns, "Buy", high - 1)
-        yield self._book(closed - _CLOSE, delay_ns, to_e12(bar.close))
+            yield self._print(closed - _EXTREMES, delay_ns, "Sell", low + 1, UNLIMITED)
+            yield self._print(closed - _EXTREMES, delay_ns, "Buy", high - 1, UNLIMITED)
+        yield from self._quote(closed - _CLOSE, delay_ns, to_e12(bar.close))
         yield bar
 
-    def _book(self, stamp: int, delay_ns: int, price: E12) -> BookUpdate:
-        half = max(1, price * self._spread // (2 * UNIT))
-        self._seq += 1
-        bids, asks = [(price - half, UNLIMITED)], [(price + half, UNLIMITED)]
-        return BookUpdate(
-            stamp + delay_ns, stamp, self._symbol, _DEPTH, self._seq, self._seq, True, bids, asks
-        )
+    def _quote(self, stamp: int, delay_ns: int, price: E12) -> Iterator[Event]:
+        yield self._print(stamp, delay_ns, "Sell", price, 0)
+        self._seq += SEQ_STEP
+        yield book_around(price, self._spread, self._symbol, stamp + delay_ns, stamp, self._seq)
 
-    def _print(self, stamp: int, delay_ns: int, side: Side, price: E12) -> Trade:
-        self._seq += 1
-        return Trade(stamp + delay_ns, stamp, self._symbol, self._seq, side, price, UNLIMITED)
+    def _print(self, stamp: int, delay_ns: int, side: Side, price: E12, qty: E12) -> Trade:
+        self._seq += SEQ_STEP
+        return Trade(stamp + delay_ns, stamp, self._symbol, self._seq, side, price, qty)
+
+
+def book_around(
+    price: E12, spread: E12, symbol: str, ts: int, exchange_ts: int, seq: int
+) -> BookUpdate:
+    """A whole book of one level a side; ``spread`` is a fraction of the price, in E12."""
+    half = max(1, price * spread // (2 * UNIT))
+    bids, asks = [(price - half, UNLIMITED)], [(price + half, UNLIMITED)]
+    return BookUpdate(ts, exchange_ts, symbol, _DEPTH, seq, seq, True, bids, asks)
 
 
 def guessed_rules(bars: Sequence[Candle]) -> Instrument:

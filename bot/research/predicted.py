@@ -15,7 +15,18 @@ from typing import TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bot.core.events import BookUpdate, Command, Event, FeedDown, Horizon, Input, Prediction
+from bot.core.events import (
+    BookUpdate,
+    Candle,
+    Command,
+    Event,
+    FeedDown,
+    Horizon,
+    Input,
+    Prediction,
+    Tick,
+    Trade,
+)
 from bot.core.market import Market
 from bot.model import Card, ChunkedStream, Forecaster
 from bot.run import WARMUP
@@ -23,8 +34,6 @@ from bot.venue.wire import Codec
 
 AHEAD_INPUTS = 65_536
 """Inputs that are read ahead at most."""
-AHEAD_TOKENS = 4_096
-"""Tokens of one sequence that wait at most."""
 
 
 class Reader(Struct, frozen=True):
@@ -73,7 +82,7 @@ class PredictedFeed:
     started anew. ``is_recorded``: the input has predictions; each keeps its times and its read
     position, and gets the values that these models say there. Otherwise one inference thread is
     modelled: it reads all that waits, then every reader with something new answers in turn, each
-    taking its time; what comes meanwhile waits.
+    taking its time; what comes meanwhile waits. ``ahead_tokens`` of one sequence are read at once.
     """
 
     def __init__(
@@ -82,7 +91,7 @@ class PredictedFeed:
         begin: Callable[[], Sequence[Reader]],
         *,
         is_recorded: bool = False,
-        ahead_tokens: int = AHEAD_TOKENS,
+        ahead_tokens: int,
     ) -> None:
         self._inputs = inputs
         self._begin = begin
@@ -105,9 +114,9 @@ class PredictedFeed:
                     yield from self._placed(self._predict(ahead, thread))
                     ahead, begun = [], None
                     self._start()
-                ahead.append((item, self._read(item)))
-                full = any(reader.stream.waiting >= self._ahead_tokens for reader in self._readers)
-                if full or len(ahead) >= AHEAD_INPUTS:
+                marks = self._read(item)
+                ahead.append((item, marks))
+                if len(ahead) >= AHEAD_INPUTS or (marks and self._is_full(marks)):
                     piece = self._predict(ahead, thread)
                     yield from self._placed(begun)
                     ahead, begun = [], piece
@@ -116,6 +125,11 @@ class PredictedFeed:
             yield from self._placed(piece)
             assert self._placer is not None
             yield from self._placer.rest()
+
+    def _is_full(self, marks: list[_Mark]) -> bool:
+        """Whether one of the readers that were just given something has enough to read."""
+        readers, most = self._readers, self._ahead_tokens
+        return any(readers[mark.reader].stream.waiting >= most for mark in marks)
 
     def _has_begun_anew(self, item: Input) -> bool:
         is_start = isinstance(item, Command) and (item.name, item.source) == ("pause", WARMUP)
@@ -164,6 +178,10 @@ class PredictedFeed:
             yield from placer.place(item, marks)
 
 
+_TOLD_AS_THEY_ARE = frozenset((Trade, Candle, Tick))
+"""Events that no frame hides and no gap follows from."""
+
+
 class _Events:
     """The events of an input as a run's watchers see them, the gaps found by the market too."""
 
@@ -171,7 +189,9 @@ class _Events:
         self._codec = Codec()
         self._market = Market()
 
-    def of(self, item: Input) -> list[Event]:
+    def of(self, item: Input) -> Sequence[Event]:
+        if type(item) in _TOLD_AS_THEY_ARE:
+            return (item,)  # type: ignore[return-value]
         events = self._codec.decode(item)
         self._codec.problems.clear()
         notices = self._market.notices

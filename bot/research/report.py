@@ -14,14 +14,18 @@ from sqlalchemy import Connection
 from bot.ledger import queries
 from bot.research import metrics
 from bot.research.metrics import Point
+from bot.research.slippage import slippage_of
 
 Record: TypeAlias = dict[str, Any]
 _NS = 10**9
 _CURVE_POINTS = 1_500
 _TRADES_SHOWN = 1_500
+_WHOLE = "end of the input"
 _NOTES = {
     "candles": "Candles only: decisions on the close; market orders fill at the next open plus or "
-    "minus half the spread; limit orders only where the bar trades strictly through.",
+    "minus half the spread; limit orders only where the bar trades strictly through; stops and "
+    "targets at their own price, or at an open beyond it. Where a bar touches both, the stop is "
+    "first.",
 }
 
 
@@ -39,16 +43,18 @@ def gather(connection: Connection, run: str | None = None) -> Record:
     prices = _prices(connection, run_id, summary)
     funding = queries.pnl(connection, run=run_id)[-1]["funding"]
     trips = metrics.round_trips(fills)
+    hold = _hold(summary.get("days") or {}, [ts for ts, _ in days])
     span = (curve[0][0], curve[-1][0]) if curve else (0, 0)
     return {
         "run": {name: row[name] for name in ("id", "mode", "status", "started_ts", "ended_ts",
                                               "code_version", "seed", "models", "digest")},
         "span": span,
         "notes": _notes(row),
-        "metrics": _metrics(returns, days, summary, deposit)
+        "metrics": _metrics(returns, days, hold, deposit)
         | _trade_metrics(fills, trips, summary, days, span, deposit)
-        | {"funding": str(funding)},
+        | {"funding": str(funding), "slippage": slippage_of(connection, run_id, summary)},
         "equity": _thinned(curve),
+        "hold": _held(hold, days, deposit),
         "drawdown": list(zip([ts for ts, _ in days], metrics.drawdowns(returns).tolist(),
                              strict=True)),
         "months": _months(days, deposit),
@@ -75,7 +81,8 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
     if summary.get("rules_guessed"):
         notes.append(f"Tick and lot of {', '.join(summary['rules_guessed'])} are guessed from the "
                      "bars.")  # fmt: skip
-    if not summary.get("clean", True):
+    is_cut = row["mode"] == "backtest" and summary.get("ended_by", _WHOLE) != _WHOLE
+    if is_cut or not summary.get("clean", True):
         notes.append(f"Ended by {summary.get('ended_by') or 'an error'}: the report is of what "
                      "was done by then.")  # fmt: skip
     return notes
@@ -85,9 +92,8 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
 
 
 def _metrics(
-    returns: metrics.Returns, days: list[Point], summary: Mapping[str, Any], deposit: float
+    returns: metrics.Returns, days: list[Point], hold: metrics.Returns, deposit: float
 ) -> Record:
-    hold = _hold(summary.get("days") or {}, [ts for ts, _ in days])
     alpha, beta = metrics.alpha_beta(returns, hold) if len(hold) else (None, None)
     return {
         "deposit": deposit,
@@ -126,6 +132,14 @@ def _hold(days: Mapping[str, Sequence[Sequence[float]]], stamps: list[int]) -> m
     return metrics.returns_of((sums / count).tolist(), 1.0) if count else np.zeros(0)
 
 
+def _held(hold: metrics.Returns, days: list[Point], deposit: float) -> list[Point]:
+    """What the deposit would be worth at each day's end, bought at the first and held."""
+    if not len(hold):
+        return []
+    worth = deposit * np.cumprod(1.0 + hold)
+    return _thinned([(ts, float(value)) for (ts, _), value in zip(days, worth, strict=True)])
+
+
 def _trade_metrics(
     fills: list[Record],
     trips: list[metrics.RoundTrip],
@@ -136,8 +150,6 @@ def _trade_metrics(
 ) -> Record:
     traded = metrics.traded_value(fills)
     mean_equity = sum(value for _, value in days) / len(days) if days else deposit
-    slippage = summary.get("slippage")
-    paid = None if slippage is None else sum(map(Decimal, map(str, slippage.values())), Decimal(0))
     return {
         "orders": summary.get("orders"),
         "fills": len(fills),
@@ -150,7 +162,6 @@ def _trade_metrics(
         "traded_value": str(traded),
         "realized_pnl": str(sum((Decimal(fill["realized_pnl"]) for fill in fills), Decimal(0))),
         "fees": str(summary.get("fees", "")),
-        "slippage": None if paid is None else str(paid),
         "maker_share": sum(bool(fill["maker"]) for fill in fills) / len(fills) if fills else None,
     }
 
@@ -218,14 +229,15 @@ def _by_hour(trips: list[metrics.RoundTrip]) -> list[str]:
 
 def _policies(fills: list[Record], summary: Mapping[str, Any]) -> list[Record]:
     """Profit by fill policy; more than one where the run kept shadow accounts."""
-    shadows = summary.get("policies")
-    if isinstance(shadows, dict):
-        return [{"policy": name, **each} for name, each in shadows.items()]
     names = sorted({str(fill["policy"]) for fill in fills})
     if len(names) != 1:
         return []
-    net = {key: str(summary.get(key)) for key in ("realized_pnl", "fees", "equity")}
-    return [{"policy": names[0], **net}]
+    kept = {names[0]: {**summary, "fills": len(fills)}, **summary.get("shadows", {})}
+    keys = ("realized_pnl", "fees", "funding", "equity")
+    return [
+        {"policy": name, "fills": each["fills"], **{key: str(each.get(key)) for key in keys}}
+        for name, each in kept.items()
+    ]
 
 
 # --- predictions ------------------------------------------------------------------------------

@@ -30,8 +30,15 @@ border-radius:0 8px 8px 0}
 .tile{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px 16px}
 .tile b{display:block;font-size:22px;font-variant-numeric:tabular-nums;letter-spacing:-.02em}
 .tile span{color:var(--soft);font-size:13px}
-svg{width:100%;height:auto;display:block;min-width:560px}.grid{stroke:var(--line)}
-.zero{stroke:var(--soft)}.tick{fill:var(--soft);font-size:12px}
+svg{width:100%;height:auto;display:block}svg.narrow{display:none}.grid{stroke:var(--line)}
+.zero{stroke:var(--soft)}.dashed{stroke-dasharray:3 4}.tick{fill:var(--soft);font-size:12px}
+.legend{margin:0 0 6px;color:var(--soft);font-size:13px}.key{margin-right:18px}
+.key:before{content:"";display:inline-block;width:16px;border-top:2px solid;margin-right:6px;
+vertical-align:middle}.key.accent:before{color:var(--accent)}
+.pairs{display:grid;grid-template-columns:repeat(auto-fit,minmax(270px,1fr));gap:0 40px;margin:0}
+.pairs div{display:flex;justify-content:space-between;gap:16px;padding:6px 0;font-size:14px;
+border-bottom:1px solid var(--line)}.pairs dt{color:var(--soft)}.pairs dd{margin:0;text-align:right;
+overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 .line{fill:none;stroke-width:1.8;stroke-linejoin:round}.line.accent{stroke:var(--accent)}
 .line.loss{stroke:var(--loss)}.line.quiet{stroke:var(--soft);stroke-width:1.2}
 .area{opacity:.14}.area.accent{fill:var(--accent)}.area.loss{fill:var(--loss)}
@@ -40,7 +47,9 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font
 th,td{padding:6px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:500}
 tr:last-child td{border-bottom:0}.gain{color:var(--gain)}.loss{color:var(--loss)}
-@media(max-width:760px){main{padding:20px 12px 40px}}
+@media(max-width:760px){main{padding:20px 12px 40px}section{padding:16px 14px}
+svg.wide{display:none}svg.narrow{display:block}.tile b{font-size:19px}
+.tiles{grid-template-columns:repeat(auto-fit,minmax(130px,1fr))}}
 pre{overflow-x:auto;font-size:12.5px;color:var(--soft);margin:0}.none{color:var(--soft);margin:0}
 summary{cursor:pointer;color:var(--soft)}
 """
@@ -55,9 +64,9 @@ def page(report: Mapping[str, Any]) -> str:
         _subtitle(report),
         *(f'<p class="note">{escape(note)}</p>' for note in report["notes"]),
         _tiles(report["metrics"]),
-        _section("Equity, USDT", charts.line(report["equity"], title="Equity", fill=True)),
-        _section("Drawdown", charts.line(report["drawdown"], title="Drawdown", unit="%",
-                                         height=160, fill=True, tone="loss")),
+        _section("Equity, USDT", charts.equity(report["equity"], report["hold"],
+                                               report["metrics"]["deposit"], title="Equity")),
+        _section("Drawdown", charts.drawdown(report["drawdown"], title="Drawdown")),
         _section("Return by month", _month_table(report["months"])),
         *_price_sections(report),
         _section("Net profit by symbol", charts.bars(
@@ -69,7 +78,7 @@ def page(report: Mapping[str, Any]) -> str:
         _section("Performance", _pairs(_performance(report))),
         _section("Costs", _pairs(_costs(report["metrics"]))),
         _section("Fill policies", _policies(report["policies"])),
-        _section("Prediction quality", _rows(report["predictions"])),
+        _section("Prediction quality", _rows([*map(_predicted, report["predictions"])])),
         _section("Speed and cache", _pairs(_machine(report["summary"]))),
         _section("Gaps", _rows(report["gaps"])),
         _section("Made from", _pairs(_hashes(report))
@@ -99,9 +108,9 @@ def _section(title: str, body: str) -> str:
 def _tiles(numbers: Mapping[str, Any]) -> str:
     shown = (
         ("total return", _percent(numbers["total_return"]), numbers["total_return"]),
-        ("Sharpe", _plain(numbers["sharpe"]), None),
+        ("Sharpe", _ratio(numbers["sharpe"]), None),
         ("largest drawdown", _percent(numbers["max_drawdown"]), numbers["max_drawdown"]),
-        ("final equity, USDT", _plain(numbers["final_equity"]), None),
+        ("final equity, USDT", f"{numbers['final_equity']:,.2f}", None),
         ("closed trades", _plain(numbers["trades"]), None),
         ("hit rate", _percent(numbers["hit_rate"]), None),
     )
@@ -142,19 +151,39 @@ def _performance(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for name in ("annual_return", "annual_volatility", "buy_and_hold_return", "alpha", "exposure",
                  "hit_rate"):  # fmt: skip
         yield name, _percent(numbers[name])
-    for name in ("sharpe", "sortino", "calmar", "beta", "profit_factor", "turnover",
-                 "longest_drawdown_days", "days", "trades", "orders", "fills"):  # fmt: skip
+    for name in ("sharpe", "sortino", "calmar", "beta", "profit_factor", "turnover"):
+        yield name, _ratio(numbers[name])
+    for name in ("longest_drawdown_days", "days", "trades", "orders", "fills"):
         yield name, _plain(numbers[name])
     holding = numbers["average_holding_s"]
     yield "average holding", "" if holding is None else f"{holding / 3600:,.2f} h"
     yield "variants tried on this input", str(variants["tried"])
-    yield "deflated sharpe (probability)", _plain(variants["deflated_sharpe"])
+    yield "deflated sharpe (probability)", _ratio(variants["deflated_sharpe"])
 
 
 def _costs(numbers: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for name in ("traded_value", "realized_pnl", "fees", "funding", "slippage"):
-        yield name, _plain(numbers[name])
+        yield f"{name}, USDT", _money(numbers[name])
     yield "maker share of fills", _percent(numbers["maker_share"])
+
+
+def _predicted(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row of the quality table in a person's units: minutes, per cent, basis points."""
+    return {
+        "model": row["model"],
+        "symbol": row["symbol"],
+        "ahead, min": _plain(row["horizon_s"] / 60),
+        "predictions": f"{row['n']:,}",
+        "direction right": _percent(row["direction_hit_rate"]),
+        "correlation": "-" if row["correlation"] is None else f"{row['correlation']:.3f}",
+        "mean error, bp": _basis_points(row["mean_absolute_error"]),
+        "mean move, bp": _basis_points(row["mean_absolute_move"]),
+        "ready after, ms": f"{row['latency_p50_ms']:.2f} (p99 {row['latency_p99_ms']:.2f})",
+    }
+
+
+def _basis_points(value: float | None) -> str:
+    return "-" if value is None else f"{value * 1e4:.1f}"
 
 
 def _machine(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -187,9 +216,9 @@ def _policies(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
-    rows = (f"<tr><td>{escape(name.replace('_', ' '))}</td><td>{escape(value)}</td></tr>"
+    rows = (f"<div><dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(value)}</dd></div>"
             for name, value in pairs)  # fmt: skip
-    return f"<table>{''.join(rows)}</table>"
+    return f'<dl class="pairs">{"".join(rows)}</dl>'
 
 
 def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -205,6 +234,14 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.2f}"
+
+
+def _money(value: str | None) -> str:
+    return _plain(value) if value in (None, "") else f"{float(value):,.2f}"
 
 
 def _plain(value: Any) -> str:

@@ -67,17 +67,17 @@ def test_a_first_snapshot_that_is_crossed_is_not_trusted() -> None:
     assert made.notices == []
 
 
-def test_a_book_that_stays_crossed_is_told_of_every_two_seconds() -> None:
-    made = market(book(1, "102x1", "101x1", snapshot=True), book(1500))
+def test_a_book_that_stays_crossed_is_told_of_every_second() -> None:
+    made = market(book(1, "102x1", "101x1", snapshot=True), book(900))
     assert made.notices == []
-    made.apply(book(2001))
-    made.apply(book(2500))
-    down = FeedDown(2001 * MS, LINEAR, "best bid above best ask", 2001 * MS)
+    made.apply(book(1001))
+    made.apply(book(1500))
+    down = FeedDown(1001 * MS, LINEAR, "best bid above best ask", 1001 * MS)
     assert made.notices == [down]
-    made.apply(book(2600, "102x1", "101x1", snapshot=True))
-    made.apply(book(4001))
+    made.apply(book(1600, "102x1", "101x1", snapshot=True))
+    made.apply(book(2001))
     assert len(made.notices) == 2
-    made.apply(live(4002))
+    made.apply(live(2002))
     made.apply(book(9000))
     assert [type(notice) for notice in made.notices] == [FeedDown, FeedDown, FeedUp]
 

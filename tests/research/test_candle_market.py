@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
+import pytest
+
 from bot.core.engine import Engine
-from bot.core.events import BookUpdate, Candle, Fact, FeedDown, FeedUp, Fees, Fill, Trade
+from bot.core.events import (
+    BookUpdate,
+    Candle,
+    Fact,
+    FeedDown,
+    FeedUp,
+    Fees,
+    Fill,
+    Order,
+    Prediction,
+    Trade,
+)
 from bot.core.instrument import to_e8, to_e12
 from bot.core.latency import Latency
 from bot.core.matching import FillPolicy
+from bot.research.bar_path import WorstPaths
 from bot.research.candle_market import CandleMarket, guessed_rules
 from tests.builders import LINEAR, NO_LIMITS, Script, rules
 
@@ -28,16 +42,26 @@ def events(*bars: Candle, spread: str = "0.002") -> list:
     return [*CandleMarket(bars, symbols, spread=to_e12(D(spread)))]
 
 
-def run(strategy: Callable, bars: list[Candle], spread: str = "0.002") -> list[Fact]:
-    engine = Engine(
+OPENING = [rules(LINEAR, qty_step="0.001", min_qty="0.001"), Fees(0, "linear", D(0), D(0))]
+
+
+def engine_of(strategy: Callable) -> Engine:
+    return Engine(
         [("script", (LINEAR,), Script(strategy))], usdt=to_e8(D(1_000_000)), leverage=10**13,
         policy=FillPolicy(order_latency=Latency(1_000_000)), limits=NO_LIMITS,
     )  # fmt: skip
-    made: list[Fact] = []
-    opening = [rules(LINEAR, qty_step="0.001", min_qty="0.001"), Fees(0, "linear", D(0), D(0))]
-    for event in [*opening, *events(*bars, spread=spread)]:
+
+
+def run(strategy: Callable, bars: list[Candle], spread: str = "0.002") -> list[Fact]:
+    engine, made = engine_of(strategy), []
+    inputs = [*OPENING, *events(*bars, spread=spread)]
+    for event in WorstPaths(inputs, engine, frozenset([LINEAR]), to_e12(D(spread))):
         made += engine.step(event)
     return made
+
+
+def flat(number: int) -> Candle:
+    return bar(number, "100", "100.5", "99.5", "100")
 
 
 def fills(facts: list[Fact]) -> list[Fill]:
@@ -91,7 +115,14 @@ def test_events_are_in_the_order_of_exchange_time_and_closes_come_before_opens()
     stamps = [event.exchange_ts for event in made]
     assert stamps == sorted(stamps)
     at_close = [event for event in made if 2 * MINUTE <= event.exchange_ts <= 2 * MINUTE + 1]
-    assert [type(event) for event in at_close] == [Candle, Candle, BookUpdate, BookUpdate]
+    assert [type(event) for event in at_close] == [
+        Candle,
+        Candle,
+        Trade,
+        BookUpdate,
+        Trade,
+        BookUpdate,
+    ]
 
 
 def test_no_event_before_a_bars_end_tells_of_the_bar_but_its_open():
@@ -108,9 +139,90 @@ def test_a_missing_bar_takes_the_market_down_until_the_next_opens():
 
 
 def test_a_flat_bar_trades_through_nothing():
-    assert not [e for e in events(bar(1, "5", "5", "5", "5")) if isinstance(e, Trade)]
+    assert not [e for e in events(bar(1, "5", "5", "5", "5")) if isinstance(e, Trade) and e.qty]
 
 
 def test_guessed_rules_are_the_grid_on_which_bars_are_written():
     found = guessed_rules([bar(1, "100.05", "101", "99.5", "100")])
     assert (found.tick_size, found.qty_step, found.base) == (D("0.01"), D("0.01"), "BTC")
+
+
+# --- stops and targets ------------------------------------------------------------------------
+
+BRACKETS = [  # side, stop, target, the bar after the entry at 100, what fills and at what
+    ("Buy", 98, 103, ("100", "104", "97", "103.5"), ("StopLoss", "98")),
+    ("Sell", 102, 97, ("100", "103", "96", "96.5"), ("StopLoss", "102")),
+    ("Buy", 98, 103, ("100", "104", "99", "101"), ("TakeProfit", "103")),
+    ("Sell", 102, 97, ("100", "101", "96", "99"), ("TakeProfit", "97")),
+    ("Buy", 98, 103, ("100", "101", "98", "101"), ("StopLoss", "98")),  # touched is met
+    ("Buy", 98, 103, ("96", "104", "95", "101"), ("StopLoss", "96")),  # at the open beyond it
+    ("Sell", 102, 97, ("95", "103", "94", "101"), ("TakeProfit", "95")),
+    ("Buy", 98, 103, ("100", "102.9", "98.1", "99"), None),
+]
+
+
+@pytest.mark.parametrize(("side", "stop", "target", "next_", "expected"), BRACKETS)
+def test_a_bar_meets_exits_at_their_price_and_the_stop_before_the_target(
+    side, stop, target, next_, expected
+):
+    def decide(view):
+        return view.market(LINEAR, side, 1, stop_loss=stop, take_profit=target)
+
+    made = run(on_close(1, decide), [flat(1), flat(2), bar(3, *next_), flat(4)], spread="0")
+    tags = {fact.id: fact.tag for fact in made if type(fact) is Order}
+    got = [(tags[fill.order_id], fill.price) for fill in fills(made)[1:]]
+    if expected is None:
+        assert got == []
+    else:
+        ((tag, price),) = got
+        assert (tag, round(price, 6)) == (expected[0], D(expected[1]))
+
+
+def test_a_stop_order_goes_before_a_limit_order_that_takes_the_profit():
+    def decide(view):
+        yield view.market(LINEAR, "Sell", 1)
+        yield view.stop(LINEAR, "Buy", 1, 102, reduce_only=True)
+        yield view.limit(LINEAR, "Buy", 1, 97, reduce_only=True)
+
+    def on_event(event, view):
+        return decide(view) if isinstance(event, Candle) and event.open_ts == MINUTE else None
+
+    wild = bar(3, "100", "103", "96", "96.5")
+    made = fills(run(on_event, [flat(1), flat(2), wild, flat(4)], spread="0.002"))
+    assert [(f.side, f.price) for f in made] == [("Sell", D("99.9")), ("Buy", D("102.102"))]
+
+
+def test_the_exit_of_an_order_that_a_bar_fills_is_met_in_the_same_bar():
+    decide = on_close(1, lambda view: view.limit(LINEAR, "Buy", 1, 99, stop_loss=98))
+    made = fills(run(decide, [flat(1), bar(2, "100", "101", "97", "100")], spread="0"))
+    assert [(f.side, round(f.price, 6)) for f in made] == [("Buy", 99), ("Sell", 98)]
+
+
+def test_a_trigger_watches_the_close_and_not_the_last_extreme():
+    asked = []
+
+    def on_event(event, view):
+        if isinstance(event, Candle) and event.open_ts == MINUTE:
+            asked.append(view.stop(LINEAR, "Buy", 1, 102))
+            return asked
+        return None
+
+    wild = bar(1, "100", "105", "95", "100")
+    made = run(on_event, [wild, flat(2), bar(3, "100", "103", "99", "100")], spread="0")
+    assert asked[0].trigger_direction == "rise"
+    assert [round(f.price, 6) for f in fills(made)] == [102]
+
+
+def test_what_is_put_between_counts_in_what_a_prediction_has_read():
+    said = [Prediction(3 * MINUTE + 9, LINEAR, "m", position, 0, 0, 100.0, ()) for position in
+            (3, 9, 11)]  # fmt: skip
+    decide = on_close(1, lambda view: view.market(LINEAR, "Buy", 1, stop_loss=98))
+    engine = engine_of(decide)
+    source = [*OPENING, *events(flat(1), flat(2), bar(3, "100", "101", "97", "100"))]
+    got = []
+    for event in WorstPaths([*source, *said], engine, frozenset([LINEAR]), 0):
+        got.append(event)
+        engine.step(event)
+    assert len(got) == len(source) + len(said) + 2
+    places = [next(n for n, each in enumerate(got) if each is event) for event in source]
+    assert [each.read_position for each in got[-3:]] == [3, places[9], places[11]]

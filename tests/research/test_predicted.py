@@ -70,13 +70,18 @@ def streamed(inputs: Sequence[Event], checkpoint: Checkpoint) -> list[Input]:
 
 
 def chunked(
-    inputs: Sequence[Input], checkpoint: Checkpoint, *, latency: int = LATENCY, **how
+    inputs: Sequence[Input],
+    checkpoint: Checkpoint,
+    *,
+    latency: int = LATENCY,
+    ahead_tokens: int = 4096,
+    is_recorded: bool = False,
 ) -> list[Input]:
     def begin() -> list[Reader]:
         model = forecaster(checkpoint, ChunkedStream)
         return [Reader(model, model.stream, checkpoint.card, latency)]
 
-    return [*PredictedFeed(inputs, begin, **how)]
+    return [*PredictedFeed(inputs, begin, is_recorded=is_recorded, ahead_tokens=ahead_tokens)]
 
 
 def digest(inputs: Sequence[Input], model: str) -> tuple[str, int]:

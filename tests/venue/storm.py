@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from random import Random
@@ -31,7 +31,11 @@ SYMBOLS = ("linear:BTCUSDT", "spot:ETHUSDT")
 START_NS = 1_800_000_000 * 10**9
 LASTS_S = 2.0
 """How long faults that last do so."""
-LASTING = {"silence", "half_open", "outage", "delay"}
+SILENCE_S = 5.0
+LASTING = {
+    **dict.fromkeys(("silence", "half_open", "outage", "delay"), LASTS_S),
+    "slow_consumer": SILENCE_S,  # nothing comes until 200 frames wait for it, or it seems silent
+}
 EVERYWHERE = {"silence", "half_open", "outage", "skew"}
 """Faults that strike every connection, not that of one category."""
 BOOKS_KEPT = 4000
@@ -235,35 +239,22 @@ class Believer:
         assert book.asks == asks, f"{where}: asks {book.asks.items() ^ asks.items()} differ"
         self.compared += 1
 
-    def unexplained_trades(
-        self, symbol: str, strikes: Sequence[Strike] = ()
-    ) -> list[tuple[int, int, int]]:
+    def unexplained_trades(self, symbol: str) -> list[tuple[int, int, int]]:
         """Prints that never came although the book was never marked down around them."""
-        delays = [strike for strike in strikes if strike.fault == "delay"]
         heard = [seq for seq, _, _ in self.trades[symbol]]
         lost = self._truth.trades[symbol] - self.trades[symbol] - self._truth.withdrawn
         return [
             one
             for one in lost
-            if min(heard) < one[0] < max(heard) and not self._is_explained(symbol, one[0], delays)
+            if min(heard) < one[0] < max(heard) and not self._is_explained(symbol, one[0])
         ]
 
-    def _is_explained(self, symbol: str, seq: int, delays: Sequence[Strike]) -> bool:
-        """Whether the print was sent in a gap, or so near to one that it may have been.
-
-        It was sent when it was made, or at the end of a delay that was on then.
-        """
-        made_ns = self._truth.stamps[symbol, seq]
-        made_s = (made_ns - START_NS) / 1e9
-        sent_ns = [made_ns] + [
-            START_NS + int(delay.end_s * 1e9)
-            for delay in delays
-            if symbol.startswith(delay.category) and delay.at_s <= made_s <= delay.end_s
-        ]
+    def _is_explained(self, symbol: str, seq: int) -> bool:
+        """Whether the print was made in a gap, or so near to one that it was sent in it."""
+        at_ns = self._truth.stamps[symbol, seq]
         return any(
             down.since_ns - SLOP_NS <= at_ns <= (down.until_ns or 1 << 63) + SLOP_NS
             for down in self.downs[symbol]
-            for at_ns in sent_ns
         )
 
 
@@ -303,7 +294,7 @@ class Storm:
 
     def _note(self, fault: str, category: str) -> None:
         now_s = self._loop.time()
-        end_s = now_s + (LASTS_S if fault in LASTING else 0.0)
+        end_s = now_s + LASTING.get(fault, 0.0)
         hit = [s.partition(":")[0] for s in SYMBOLS] if fault in EVERYWHERE else [category]
         self.strikes += [Strike(each, fault, now_s, end_s) for each in hit]
 
@@ -394,7 +385,7 @@ async def storm(seed: int = 1, depth: int = 50) -> AsyncIterator[Storm]:
                 random=Random(seed),
                 sleep=back_off,
                 connect_timeout_s=1.0,
-                silence_s=5.0,
+                silence_s=SILENCE_S,
                 clock=loop.time,
             )
         )

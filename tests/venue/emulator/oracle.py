@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 
@@ -54,7 +55,7 @@ class Book:
         return sorted(_numbers(self.asks))
 
     def check_uncrossed(self) -> None:
-        assert self.sorted_bids()[0][0] < self.sorted_asks()[0][0], "crossed"
+        assert max(map(_number, self.bids)) < min(map(_number, self.asks)), "crossed"
 
 
 class Ticker:
@@ -86,4 +87,7 @@ def add_up(trades: list[dict[str, Any]], open_: Decimal) -> dict[str, Decimal]:
 
 
 def _numbers(side: dict[str, str]) -> list[tuple[Decimal, Decimal]]:
-    return [(Decimal(price), Decimal(size)) for price, size in side.items()]
+    return [(_number(price), _number(size)) for price, size in side.items()]
+
+
+_number = lru_cache(maxsize=1 << 16)(Decimal)

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ def test_every_depth_rebuilds_the_venues_own_book_at_every_update(category):
     for depth, book in books.items():
         (first,) = feed.subscribe((category, f"orderbook.{depth}.BTCUSDT"))
         book.read(first)
+    price_of = cache(lambda ticks: Decimal(market.listing.price(ticks)))
+    qty_of = cache(lambda lots: Decimal(lots).scaleb(-market.listing.qty_scale))
     deletes_outside = 0
     for now_ms, (_, topic), text in play(feed, 20):
         depth = int(topic.split(".")[1])
@@ -64,14 +67,9 @@ def test_every_depth_rebuilds_the_venues_own_book_at_every_update(category):
         for side, mine in ((market.book.bids, book.sorted_bids()),
                            (market.book.asks, book.sorted_asks())):  # fmt: skip
             prices = sorted(side.orders, reverse=side.sign > 0)[:depth]
-            expected = [
-                (
-                    Decimal(market.listing.price(price)),
-                    Decimal(sum(side.orders[price].values())).scaleb(-market.listing.qty_scale),
-                )
-                for price in prices
+            assert mine == [
+                (price_of(price), qty_of(sum(side.orders[price].values()))) for price in prices
             ]
-            assert mine == expected
         message = json.loads(text)
         assert message["data"]["seq"] == market.seq
         if message["type"] == "delta":

@@ -86,7 +86,8 @@ function tiles() {
   put("pnl-more", `realized ${usdt(money.realized_pnl)}, fees ${number(money.fees)}, funding ${number(money.funding)}`);
   $("pnl-more").title = $("pnl-more").textContent;
   put("unrealized_pnl", money.unrealized_pnl === null ? "–" : usdt(money.unrealized_pnl), money.unrealized_pnl, sign(money.unrealized_pnl ?? 0));
-  put("unrealized-more", `${state.holdings.filter((each) => Number(each.position)).length} positions`);
+  const held = state.holdings.filter((each) => Number(each.position)).length;
+  put("unrealized-more", `${held} ${held === 1 ? "position" : "positions"}`);
   put("fills-count", number(counts.fills, 0), String(counts.fills));
   put("fills-more", `${number(counts.orders, 0)} orders, ${number(counts.gaps, 0)} gaps`);
   if (!state.is_live) return;

@@ -91,7 +91,7 @@ export function setEquity(answer) {
   worth.setData(sorted.map(([time, [value]]) => ({ time, value })));
   fall.setData(sorted.map(([time, [, value]]) => ({ time, value })));
   chart.timeScale().fitContent();
-  $("equity-range").textContent = answer.points.length ? `peak ${number(answer.peak)}, deepest ${percent(answer.deepest_drawdown, 3)}` : "";
+  $("equity-range").textContent = answer.points.length ? `peak ${number(answer.peak)}` : "";
 }
 
 // --- predictions -----------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ function card(each) {
   note.textContent = `${duration(each.horizon_ns)} ahead, ${number(each.n, 0)} answers${each.trained ? "" : ", untrained"}`;
   title.append(note);
   const list = document.createElement("dl");
-  const facts = [["rank IC", each.ic === null ? "–" : each.ic.toFixed(3)], ["hit rate", percent(each.hit_rate, 1)], ["calibration", percent(each.calibration_error, 1)], ["drift of answers", each.drift === null ? "–" : each.drift.toFixed(2)], ["drift of inputs", "–"]];
+  const facts = [["rank IC", each.ic === null ? "–" : each.ic.toFixed(3)], ["hit rate", percent(each.hit_rate, 1)], ["calibration", percent(each.calibration_error, 1)], ["drift", each.drift === null ? "–" : each.drift.toFixed(2)], ["input drift", "–"]];
   for (const [name, value] of facts) {
     const part = document.createElement("div"), dt = document.createElement("dt"), dd = document.createElement("dd");
     dt.textContent = name;
