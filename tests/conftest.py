@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -54,6 +55,14 @@ class Recorded(Struct, frozen=True):
     @property
     def journal(self) -> Path:
         return self.folder / self.summary["journal"]
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """A verb that is called in process logs to the stream of that call, which is then closed."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

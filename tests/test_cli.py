@@ -69,7 +69,7 @@ DOWNLOADS = ("klines", "funding", "rules", "trades", "orderbook")
 def test_the_verbs_are_those_of_the_design():
     assert set(VERBS) == {"init", "paper", "replay", "venue", "scenarios", *LISTS,
                            "db upgrade", "db check", "db export", "explain", "bench ledger",
-                           "bench operate",
+                           "bench operate", "bench backtest",
                            "bench feed", "bench replay", "bench decode",
                            "bench cache", "bench predict", "evaluate", "record", "doctor",
                            "config show", "config check", "config reference", "dashboard", "top",
