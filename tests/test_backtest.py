@@ -402,7 +402,7 @@ def test_a_model_that_has_read_the_next_bar_is_caught(tmp_path, monkeypatch, che
     result = checked(
         tmp_path, path,
         {"use": "strategies.threshold.Threshold", "params": {"edge": -0.1, "notional": 900}},
-        models={"predictor": {"window": 32}, "analyzer": {"enabled": False}},
+        models={"predictor": {"window": 32, "checkpoint": None}, "analyzer": {"enabled": False}},
     )  # fmt: skip
     assert result["facts"] > 20
     assert result["ok"] is not cheats
