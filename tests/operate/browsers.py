@@ -39,6 +39,12 @@ class BadBrowsers:
                 await asyncio.sleep(chance.uniform(0, 0.2))
 
         await asyncio.gather(*(one() for _ in range(many)))
+        async with asyncio.timeout(30):  # Whoever is polite is still heard, a stranger refused.
+            for token, status in ((self._token, 200), ("not-the-token", 401)):
+                while not self.answers[status]:
+                    async with _Line(self._port) as line:
+                        await line.ask(self._request(_PATHS[0], token))
+                        self.answers[await line.status()] += 1
 
     async def _read_and_vanish(self, chance: random.Random) -> None:
         async with _Line(self._port) as line:
