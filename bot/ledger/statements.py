@@ -24,27 +24,21 @@ class WideInsert:
     """For SQLite: hundreds of rows a statement.
 
     The driver's thread then works without the interpreter lock, so the loop goes on meanwhile; row
-    by row it would have to win the lock back for each.
+    by row it would have to win the lock back for each. Every statement also costs two turns of a
+    busy loop, so the rows that are left over go in one of their own length.
     """
 
-    COUNTS: Final = (512, 64, 8, 1)
-
     def __init__(self, table: Table, columns: tuple[str, ...], more: str, most: int) -> None:
-        head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608
-        row = f"({', '.join('?' * len(columns))})"
-        self._texts = {
-            count: f"{head}{', '.join([row] * count)} ON CONFLICT {more}"
-            for count in self.COUNTS
-            if count <= most
-        }
+        self._head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608
+        self._row = f"({', '.join('?' * len(columns))})"
+        self._more = f" ON CONFLICT {more}"
+        self._most = most
 
     async def execute(self, connection: AsyncConnection, many: list[rows.Row]) -> None:
-        done = 0
-        for count, text in self._texts.items():
-            while len(many) - done >= count:
-                values = tuple(chain.from_iterable(many[done : done + count]))
-                await connection.exec_driver_sql(text, values)
-                done += count
+        for start in range(0, len(many), self._most):
+            some = many[start : start + self._most]
+            text = self._head + ", ".join([self._row] * len(some)) + self._more
+            await connection.exec_driver_sql(text, tuple(chain.from_iterable(some)))
 
 
 class ArrayInsert:
