@@ -7,7 +7,7 @@ import resource
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -157,16 +157,21 @@ async def recovers(kept: Kept) -> None:
 # --- SQLite -----------------------------------------------------------------------------------
 
 
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Somebody else writes to a SQLite file."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
 async def test_a_sqlite_file_that_another_process_locks_delays_the_ledger_alone(tmp_path):
     kept = Kept(tmp_path, f"sqlite:///{tmp_path}/ledger.db")
     with watched(kept):
         async with kept:
             await kept.commits()
-            other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
-            other.execute("BEGIN IMMEDIATE")
-            await bears(kept)
-            other.execute("ROLLBACK")
-            other.close()
+            with locked(tmp_path / "ledger.db"):
+                await bears(kept)
             await recovers(kept)
     assert "database is locked" in kept.logs[0]["error"]
 
@@ -237,11 +242,8 @@ async def test_a_database_that_stays_away_stops_new_orders_and_then_the_run(tmp_
     with watched(kept):
         async with kept:
             await kept.commits()
-            other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
-            other.execute("BEGIN IMMEDIATE")
-            await kept.until(lambda: ("stop", "database") in kept.told, "end of the run")
-            other.execute("ROLLBACK")
-            other.close()
+            with locked(tmp_path / "ledger.db"):
+                await kept.until(lambda: ("stop", "database") in kept.told, "end of the run")
             await kept.is_complete()
     assert kept.said()[:2] == [AWAY, STILL]
     assert kept.told[:2] == [("halt", "database"), ("stop", "database")]
@@ -253,9 +255,7 @@ async def test_more_waiting_steps_than_memory_is_for_end_the_run(tmp_path, monke
     with watched(kept):
         async with kept:
             await kept.commits()
-            other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
-            other.execute("BEGIN IMMEDIATE")
-            await kept.until(lambda: kept.told, "end of the run")
-            other.close()
+            with locked(tmp_path / "ledger.db"):
+                await kept.until(lambda: kept.told, "end of the run")
             await kept.is_complete()
     assert kept.told[0] == ("stop", "database")

@@ -24,8 +24,8 @@ class WideInsert:
     """For SQLite: hundreds of rows a statement.
 
     The driver's thread then works without the interpreter lock, so the loop goes on meanwhile; row
-    by row it would have to win the lock back for each. Every statement also costs two turns of a
-    busy loop, so the rows that are left over go in one of their own length.
+    by row it would have to win the lock back for each. Every statement also waits for some turns
+    of a busy loop, so the rows that are left over go in one of their own length.
     """
 
     def __init__(self, table: Table, columns: tuple[str, ...], more: str, most: int) -> None:

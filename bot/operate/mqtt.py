@@ -59,17 +59,21 @@ class Broker:
     tls: ssl.SSLContext | None = None
 
 
+def _options(broker: Broker) -> dict[str, Any]:
+    """Where a client connects, and as whom."""
+    return {
+        "hostname": broker.host,
+        "port": broker.port,
+        "username": broker.username,
+        "password": broker.password,
+        "tls_context": broker.tls,
+        "logger": _library_log,
+    }
+
+
 async def reach(broker: Broker, timeout_s: float) -> None:
     """Connect once and leave again. Raises BrokerError."""
-    client = aiomqtt.Client(
-        broker.host,
-        broker.port,
-        username=broker.username,
-        password=broker.password,
-        tls_context=broker.tls,
-        logger=_library_log,
-        timeout=timeout_s,
-    )
+    client = aiomqtt.Client(**_options(broker), timeout=timeout_s)
     try:
         async with client:
             pass
@@ -173,12 +177,7 @@ class Mqtt:
         broker, wiring = self._broker, self._wiring
         lost = encode(wiring.status("offline"))
         return _Client(
-            broker.host,
-            broker.port,
-            username=broker.username,
-            password=broker.password,
-            tls_context=broker.tls,
-            logger=_library_log,
+            **_options(broker),
             will=aiomqtt.Will(f"{wiring.prefix}/status", lost, qos=1, retain=True),
             timeout=ANSWER_S,
             max_queued_incoming_messages=4 * FLOOD_PER_S,

@@ -60,8 +60,7 @@ class _Plot:
     def axes(self, unit: str = "") -> str:
         """Both axes."""
         parts = [self.values(unit)]
-        days = (self._end - self._start) / _NS / 86_400
-        shape = "%b %Y" if days > 120 else "%d %b" if days > 3 else "%H:%M"
+        shape = _time_shape((self._end - self._start) / _NS)
         count = max(3, self.width // 165)
         for index in range(count):
             ts = self._start + (self._end - self._start) * (index + 0.5) / count
@@ -75,6 +74,16 @@ class _Plot:
     def level(self, value: float, of: str) -> str:
         y = self.y(value)
         return f'<line class="{of}" x1="{_LEFT}" x2="{self.width}" y1="{y:.1f}" y2="{y:.1f}"/>'
+
+
+def _time_shape(span_s: float) -> str:
+    """What tells the labels of an axis so long apart."""
+    days = span_s / 86_400
+    if days > 120:
+        return "%b %Y"
+    if days > 3:
+        return "%d %b"
+    return "%H:%M" if span_s > 1800 else "%H:%M:%S"
 
 
 def equity(points: Points, hold: Points, deposit: float, *, title: str) -> str:

@@ -66,7 +66,8 @@ def page(report: Mapping[str, Any]) -> str:
         _tiles(report["metrics"]),
         _section("Equity, USDT", charts.equity(report["equity"], report["hold"],
                                                report["metrics"]["deposit"], title="Equity")),
-        _section("Drawdown", charts.drawdown(report["drawdown"], title="Drawdown")),
+        _section("Drawdown at the end of each day",
+                 charts.drawdown(report["drawdown"], title="Drawdown of days")),
         _section("Return by month", _month_table(report["months"])),
         *_price_sections(report),
         _section("Net profit by symbol", charts.bars(
@@ -143,7 +144,7 @@ def _month_table(months: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _month(value: float | None) -> str:
-    return "<td></td>" if value is None else f'<td class="{_tone(value)}">{value:+.1%}</td>'
+    return "<td></td>" if value is None else f'<td class="{_tone(value)}">{value:+.2%}</td>'
 
 
 def _performance(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
