@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FOR ?= 2m
+WORKERS ?= 2
 
 .PHONY: paper test lint nightly bench clean
 
@@ -18,7 +19,7 @@ paper: $(VENV)/.installed
 	$(BIN)/bot paper --venue local --for $(FOR)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

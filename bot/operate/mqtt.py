@@ -42,6 +42,7 @@ FLOOD_PER_S = 50
 FLOOD_PAUSE_S = 60.0
 CLOSE_S = 3.0
 """How long the end of a run waits for what is still to be sent."""
+_TOLD_AGAIN_S = 0.1
 
 
 class BrokerError(PlainError):
@@ -278,17 +279,23 @@ class Mqtt:
 
 
 async def _first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
-    """Run all until one ends; then the others are cancelled. Raises what one raised."""
+    """Run all until one ends; then the others are cancelled. Raises what one raised.
+
+    asyncio.wait_for, which aiomqtt waits with, swallows a cancellation that meets an answer (Python
+    3.11, https://github.com/python/cpython/issues/86296): whoever goes on is told again.
+    """
     tasks = [asyncio.create_task(each) for each in coroutines]
+    waiting = set(tasks)
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        _, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, Exception):
-            raise end
+        while waiting:
+            for task in waiting:
+                task.cancel()
+            _, waiting = await asyncio.wait(waiting, timeout=_TOLD_AGAIN_S)
+    for task in tasks:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
 
 
 async def _all_of(coroutines: Any) -> None:

@@ -135,6 +135,16 @@ async def test_the_broker_says_offline_when_the_bot_is_lost(port, trader):
             assert json.loads(listener.of("status")[2])["state"] == "online"
 
 
+async def test_who_swallows_a_cancellation_is_told_again():
+    async def deaf_once() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(20):
+        await mqtt._first_of(deaf_once(), asyncio.sleep(0))
+
+
 async def test_what_was_put_last_still_goes_out_at_the_end(port, trader):
     async with Listener(port) as listener:
         async with trader.connected(Broker("127.0.0.1", port)) as connection:
