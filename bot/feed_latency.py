@@ -9,8 +9,8 @@ from bot.core.events import BookUpdate, ClockOffset, Event, Fact, Trade
 from bot.core.measurements import FeedLatency
 
 KEPT = 4_000
-"""The newest messages of a category that one measurement looks at: forty of them are beyond the p99,
-and to sort them stops the loop for less than a millisecond."""
+"""The newest messages of a category that one measurement looks at: forty of them are above the
+p99, and to sort them stops the loop for less than a millisecond."""
 LATENCY_EVERY_S = 10.0
 
 
