@@ -359,8 +359,10 @@ def _load(observer: Observer) -> dict[str, Any]:
     lag = observer.loop_lag
     return {
         "cpu_s": round(times.user + times.system, 2),
+        "cpu_cores": round(observer.cores, 3),
         "loop_lag_p50_ms": lag.quantile(0.5) / 1e6,
         "loop_lag_p99_ms": lag.quantile(0.99) / 1e6,
+        "loop_lag_own_p99_ms": observer.own_lag.quantile(0.99) / 1e6,
     }
 
 

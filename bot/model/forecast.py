@@ -271,9 +271,8 @@ def all_horizons_of(
     """
     config = model.config
     # As ``model.outputs`` does; numpy calls cost a tenth of torch's, and these arrays are tiny.
-    raw = (
-        heads.detach().numpy().astype(np.float64).reshape(len(heads), len(config.return_scale), -1)
-    )
+    rows = heads.detach().numpy().astype(np.float64)
+    raw = rows.reshape(len(rows), len(config.horizons_ns), -1)
     scales = np.array(config.return_scale)
     if config.volatility_scaled:
         scales = scales * np.array(volatility)[:, None]
