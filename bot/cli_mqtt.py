@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -29,7 +28,7 @@ def send(
 
     settings = settings_file.load(config, db=db)
     start_log(settings)
-    sent = asyncio.run(send_fills.send(settings, run))
+    sent = send_fills.send(settings, run)
     if as_json:
         show.as_json(sent)
     else:

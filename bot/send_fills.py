@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 from bot.config import Settings
@@ -14,7 +16,7 @@ from bot.operations import broker_of, cursor_path, prefix_of
 from bot.publish import Fills
 
 
-async def send(settings: Settings, run: str | None) -> dict[str, Any]:
+def send(settings: Settings, run: str | None) -> dict[str, Any]:
     """{run, fills}: how many were sent. Raises BrokerError, LedgerError and ConfigError."""
     run_id = reading.read(settings.ledger.db, queries.run_of, run)
     path = cursor_path(settings, run_id)
@@ -25,9 +27,13 @@ async def send(settings: Settings, run: str | None) -> dict[str, Any]:
         )
     if is_written(path.parent):
         raise BrokerError(f"run {run_id} goes on in another process, which sends its fills")
+    return {"run": run_id, "fills": asyncio.run(_send(settings, run_id, path))}
+
+
+async def _send(settings: Settings, run_id: str, path: Path) -> int:
     ledger = await open_ledger(settings.ledger.db)
     try:
-        fills = await send_fills(
+        return await send_fills(
             broker_of(settings),
             prefix_of(settings),
             FillCursor(path),
@@ -36,4 +42,3 @@ async def send(settings: Settings, run: str | None) -> dict[str, Any]:
         )
     finally:
         await ledger.dispose()
-    return {"run": run_id, "fills": fills}
