@@ -2,9 +2,9 @@
 
 Each round is a ``bot paper`` in a process of its own: one bare, one with dashboard, metrics and
 MQTT (a browser's stream, a scraper and a subscriber behind a mosquitto), in turns. CPU is that of
-the bot's process, its inference thread included and its start left out. No run is without a journal: what that costs is
-measured by writing the run's own inputs once more. Where there are two processors the bot has one
-of its own, and venue, broker and listeners have the others.
+the bot's process, its inference thread included and its start left out. No run is without a
+journal: what that costs is measured by writing the run's own inputs once more. Where there are two
+processors the bot has one of its own, and venue, broker and listeners have the others.
 """
 
 from __future__ import annotations
