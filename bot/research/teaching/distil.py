@@ -72,8 +72,8 @@ def _is_there(path: Path, recipe: Recipe, data: Dataset) -> bool:
     if not path.with_suffix(".json").exists():
         return False
     made = read_card(path.with_suffix(".json")).training
-    same: bool = made["recipe"] == msgspec.to_builtins(recipe)
-    return same and made["dataset"]["sha256"] == data.sha256()
+    same = msgspec.convert(made["recipe"], type=Recipe) == recipe
+    return same and bool(made["dataset"]["sha256"] == data.sha256())
 
 
 def _fit_baselines(
