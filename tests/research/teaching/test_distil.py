@@ -1,4 +1,4 @@
-"""A plan carried out on a small market: every part lies where it belongs, and goes on if stopped."""
+"""A plan carried out on a small market: every part lies in its place; a stopped one goes on."""
 
 from __future__ import annotations
 
