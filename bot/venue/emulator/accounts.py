@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bot.core.account import Account
 from bot.core.events import (
@@ -25,23 +26,30 @@ from bot.core.events import (
     Fact,
     Fill,
     FundingPaid,
+    Liquidated,
+    Order,
     Rejected,
+    StopType,
+    Triggered,
 )
 from bot.core.exchange import Exchange
-from bot.core.instrument import to_e12, value_of
+from bot.core.instrument import to_decimal, to_e12, value_of
 from bot.core.market import Market
 from bot.core.matching import FillPolicy
 from bot.core.orders import OrderIds
 from bot.venue.emulator.codes import TEXTS, Refused
+from bot.venue.emulator.conditional import Exit, exit_words
 from bot.venue.emulator.market import Market as SyntheticMarket
 from bot.venue.emulator.records import (
     Fields,
     OrderRecord,
     execution,
     funding_execution,
+    liquidation_execution,
     order_pushed,
     position_fields,
     position_pushed,
+    stable_id,
 )
 from bot.venue.emulator.wallet import wallet_fields
 
@@ -71,7 +79,13 @@ class TradingAccount:
     """One API key's. The core market is shared by all accounts and moved by their owner."""
 
     def __init__(
-        self, key: str, market: Market, synthetic: SyntheticMarket, usdt: E8, leverage: E12
+        self,
+        key: str,
+        market: Market,
+        synthetic: SyntheticMarket,
+        usdt: E8,
+        leverage: E12,
+        ids: OrderIds,
     ) -> None:
         self.key = key
         self.core = Account(market, usdt, leverage)
@@ -81,7 +95,7 @@ class TradingAccount:
         self.touched_ms: dict[str, int] = {}
         self._market = market
         self._synthetic = synthetic
-        self._exchange = Exchange(market, self.core, FillPolicy(), OrderIds())
+        self._exchange = Exchange(market, self.core, FillPolicy(), ids)
         self._pushes: list[Push] = []
         self._cancels: list[Cancel] = []
 
@@ -96,19 +110,34 @@ class TradingAccount:
         facts: list[Fact] = []
         self.orders[record.order.id] = record
         self._exchange.submit(record.order, ts, facts)
-        refused = _refusal(facts)
+        refused = _refusal(facts, record.order.id)
         if refused is not None:
             del self.orders[record.order.id]
             raise refused
         self._take(facts)
 
+    def place_exit(self, symbol: str, kind: StopType, wanted: Exit, order_id: int, ts: int) -> None:
+        """Let an exit of the position wait, in place of the one of its kind. Raises Refused."""
+        held = self.core.qty(symbol)
+        order = Order(
+            ts, order_id, self.key, symbol, "Sell" if held > 0 else "Buy", "Market", "IOC",
+            to_decimal(abs(held)), reduce_only=True, trigger_price=wanted.price,
+            trigger_by=wanted.by,
+            trigger_direction="rise" if (held > 0) == (kind == "TakeProfit") else "fall",
+            stop_type=kind,
+        )  # fmt: skip
+        self.place(self._exit_record(order), ts)
+
     def amend(self, amend: Amend, ts: int) -> None:
         """Change an open order. Raises Refused."""
         facts: list[Fact] = []
         self._exchange.submit(amend, ts, facts)
-        refused = _refusal(facts)
+        refused = _refusal(facts, amend.order_id)
         if refused is not None:
             raise refused
+        if amend.trigger_price is not None:
+            record = self.orders[amend.order_id]
+            record.order = replace(record.order, trigger_price=amend.trigger_price)
         self._take(facts)
 
     def stops_self_match(self, record: OrderRecord) -> bool:
@@ -117,7 +146,7 @@ class TradingAccount:
         Returns whether the order itself must not go in, either.
         https://bybit-exchange.github.io/docs/v5/smp
         """
-        if record.smp_type == "None":
+        if record.smp_type == "None" or not record.is_resting:
             return False
         met = [resting for resting in self.orders.values() if _meet(record, resting)]
         if record.smp_type in ("CancelMaker", "CancelBoth"):
@@ -170,22 +199,57 @@ class TradingAccount:
         changes = Changes()
         for fact in facts:
             match fact:
+                case Order():
+                    self._made(fact, changes)
                 case Accepted():
                     self._accepted(fact, changes)
+                case Triggered():
+                    self._triggered(fact, changes)
                 case Fill():
                     self._filled(fact, changes)
                 case Cancelled():
                     self._cancelled(fact, changes)
+                case Rejected(request="order"):
+                    self._refused(fact, changes)
                 case Rejected():
                     self._cancel_too_late(fact, changes)
                 case FundingPaid():
                     self._funded(fact, changes)
+                case Liquidated():
+                    self._liquidated(fact, changes)
                 case _:
                     raise AssertionError(f"core's exchange made {fact!r}")
         self._pushes += self._told(changes)
 
+    def _made(self, order: Order, changes: Changes) -> None:
+        """The venue made an exit of a position."""
+        self.orders[order.id] = self._exit_record(order)
+        changes.positions[order.symbol] = None
+
+    def _exit_record(self, order: Order) -> OrderRecord:
+        market = self._synthetic.symbols[order.symbol]
+        created_ms = order.ts // _MS
+        order_id = stable_id(market.listing, self.key, order.id)
+        return OrderRecord(
+            order, order_id, "", market.listing, 0, to_e12(order.qty), created_ms, created_ms,
+            status="Untriggered", last_price=market.listing.price(market.last),
+        )  # fmt: skip
+
+    def _triggered(self, fact: Triggered, changes: Changes) -> None:
+        record = self.orders[fact.order_id]
+        record.status = "Triggered"
+        self._changed(record, fact.exchange_ts, changes)
+
+    def _refused(self, fact: Rejected, changes: Changes) -> None:
+        """An order whose trigger has come does not go in."""
+        record = self.orders[fact.order_id]
+        record.status, record.reject_reason = "Rejected", "EC_Others"
+        self._changed(record, fact.exchange_ts, changes)
+
     def _accepted(self, fact: Accepted, changes: Changes) -> None:
         record = self.orders[fact.order_id]
+        if record.status == "Triggered":
+            record.status = "New"
         record.qty = to_e12(fact.qty)
         if fact.price is not None and record.order.order_type == "Limit":
             record.price = to_e12(fact.price)
@@ -215,7 +279,10 @@ class TradingAccount:
     def _cancelled(self, fact: Cancelled, changes: Changes) -> None:
         record = self.orders[fact.order_id]
         partly_spot = record.listing.category == "spot" and record.filled
-        record.status = "PartiallyFilledCanceled" if partly_spot else "Cancelled"
+        if record.status == "Untriggered":
+            record.status = "Deactivated"
+        else:
+            record.status = "PartiallyFilledCanceled" if partly_spot else "Cancelled"
         if fact.reason == "EC_PerCancelRequest":
             if record.cancel_type != "CancelBySmp":
                 record.cancel_type, record.reject_reason = "CancelByUser", fact.reason
@@ -245,10 +312,20 @@ class TradingAccount:
         changes.positions[fact.symbol] = None
         changes.wallet = True
 
+    def _liquidated(self, fact: Liquidated, changes: Changes) -> None:
+        market = self._synthetic.symbols[fact.symbol]
+        told = liquidation_execution(market.listing, fact, market.seq)
+        self.executions.appendleft(told)
+        changes.executions.append(told)
+        changes.positions[fact.symbol] = None
+        changes.wallet = True
+
     def _changed(self, record: OrderRecord, exchange_ts: int, changes: Changes) -> None:
         record.updated_ms = max(record.created_ms, exchange_ts // _MS)
         changes.orders.append(order_pushed(record))
         changes.wallet |= record.order.order_type == "Limit"  # it holds or frees margin
+        if record.order.stop_type is not None:
+            changes.positions[record.order.symbol] = None
         if not record.is_open:
             del self.orders[record.order.id]
             self.closed.appendleft(record)
@@ -271,10 +348,23 @@ class TradingAccount:
     def position(self, symbol: str) -> Fields:
         market = self._synthetic.symbols[symbol]
         updated_ms = self.touched_ms.get(symbol, 0)
-        return position_fields(market, self.core, self.core.position(symbol), updated_ms)
+        fields = position_fields(market, self.core, self.core.position(symbol), updated_ms)
+        exits = [record.order for record in self.exits(symbol)]
+        return fields | exit_words(exits, market.listing)
+
+    def exits(self, symbol: str) -> list[OrderRecord]:
+        """What waits to close the position of ``symbol``."""
+        return [
+            record
+            for record in self.orders.values()
+            if record.order.symbol == symbol
+            and record.order.stop_type is not None
+            and record.status == "Untriggered"
+        ]
 
     def wallet(self) -> Fields:
-        return wallet_fields(self.core, self._market, self.orders.values())
+        resting = [record for record in self.orders.values() if record.is_resting]
+        return wallet_fields(self.core, self._market, resting)
 
     def find(self, order_id: str, link_id: str) -> OrderRecord | None:
         """An order, open or closed, by either id; the order id counts first."""
@@ -288,15 +378,17 @@ def _meet(taker: OrderRecord, resting: OrderRecord) -> bool:
     """Whether two orders of one account would trade with each other."""
     if taker.listing != resting.listing or taker.order.side == resting.order.side:
         return False
+    if not resting.is_resting:
+        return False
     if not taker.price:
         return True
     buys = taker.order.side == "Buy"
     return taker.price >= resting.price if buys else taker.price <= resting.price
 
 
-def _refusal(facts: Sequence[Any]) -> Refused | None:
+def _refusal(facts: Sequence[Any], order_id: int) -> Refused | None:
     for fact in facts:
-        if type(fact) is Rejected:
+        if type(fact) is Rejected and fact.order_id == order_id:
             code = int(fact.reason)
             text = TEXTS[code]
             if fact.request == "amend" and code == 110001:
