@@ -33,7 +33,7 @@ from bot.core.events import (
 from bot.ledger import rows, shadows, tables
 from bot.ledger.connect import to_its_end
 from bot.ledger.database import clear_errors
-from bot.ledger.digest import FactDigest, plain, plain_values
+from bot.ledger.digest import FactDigest, plain
 from bot.ledger.postings import POSTED, postings_of
 from bot.ledger.statements import KEPT_SNAPSHOTS, Statements
 from bot.ledger.transactions import Statement, transactions_of
@@ -41,7 +41,9 @@ from bot.ledger.transactions import Statement, transactions_of
 MAX_BATCH: Final = 2_000
 """Entries that one transaction takes at most; a longer backlog takes more transactions, so that a
 process which soon dies again has written some of it."""
-_SLICE: Final = 48
+_NAMED: Final = {kind for kind, table in rows.TABLE_OF.items() if table is tables.order_events}
+"""Facts whose table holds several kinds."""
+_SLICE: Final = 128
 """Entries made into rows before the event loop looks at its other tasks: under a millisecond."""
 
 
@@ -233,13 +235,15 @@ class _Batch:
         n = entry.first_fact
         for fact in entry.facts:
             kind = type(fact)
-            values = plain_values(fact)
-            self.digest.update_plain(kind, values)
-            if rows.TABLE_OF[kind] is tables.order_events:
-                row = (self._run_id, n, entry.position, kind.__name__, *values)
+            head = (self._run_id, n, entry.position)
+            if kind in _NAMED:
+                head = (*head, kind.__name__)
+            row = self.digest.row(fact, head)
+            many = self.fact_rows.get(kind)
+            if many is None:
+                self.fact_rows[kind] = [row]
             else:
-                row = (self._run_id, n, entry.position, *values)
-            self.fact_rows.setdefault(kind, []).append(row)
+                many.append(row)
             if kind in POSTED:
                 for leg in rows.posting_rows(
                     self._run_id, n, entry.position, fact.ts, postings_of(fact)
