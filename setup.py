@@ -13,6 +13,8 @@ NATIVE = "bot/kvcache/native"
 SLOWER = {
     "bot.kvcache.native._decode": "models decode in torch",
     "bot.venue.native._scan": "frames are read in Python",
+    "bot.core.native._levels": "books are kept in Python",
+    "bot.core.native._money": "orders are valued in Python",
     "bot.ledger.native._rows": "facts are written in Python",
 }
 """What each extension's absence means."""
@@ -79,6 +81,18 @@ setup(
         Extension(
             "bot.venue.native._scan",
             ["bot/venue/native/scan.c"],
+            extra_compile_args=PLAIN_ARGS,
+            optional=True,
+        ),
+        Extension(
+            "bot.core.native._levels",
+            ["bot/core/native/levels.c"],
+            extra_compile_args=PLAIN_ARGS,
+            optional=True,
+        ),
+        Extension(
+            "bot.core.native._money",
+            ["bot/core/native/money.c"],
             extra_compile_args=PLAIN_ARGS,
             optional=True,
         ),
