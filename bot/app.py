@@ -346,7 +346,8 @@ async def _open_market(
     await terms.open(kept)
     feed = settings.feed
     for symbol in settings.symbols:
-        candles = await answered(rest.candles(symbol, feed.interval, feed.warmup_candles))
+        history = rest.candles(symbol, feed.interval, feed.warmup_candles)
+        candles = await answered(history, f"candles of {symbol}")
         for candle in candles or ():
             inbox.put(candle)
     inbox.put(Command(inbox.now(), "resume", WARMUP))
