@@ -235,7 +235,7 @@ class _Batch:
         n = entry.first_fact
         for fact in entry.facts:
             kind = type(fact)
-            head = (self._run_id, n, entry.position)
+            head: rows.Row = (self._run_id, n, entry.position)
             if kind in _NAMED:
                 head = (*head, kind.__name__)
             row = self.digest.row(fact, head)
