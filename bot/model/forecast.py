@@ -271,7 +271,7 @@ def all_horizons_of(
     ``confidence`` is how far ``up_probability`` is from even odds, doubled.
     """
     config = model.config
-    raw = heads.numpy().astype(np.float64).reshape(len(heads), len(config.horizons_ns), -1)
+    raw = heads.detach().numpy().astype(np.float64).reshape(len(heads), len(config.horizons_ns), -1)
     scales: NDArray[np.float64] = np.array(config.return_scale)
     if config.volatility_scaled:
         scales = scales * np.array(volatility)[:, None]

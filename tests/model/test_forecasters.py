@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
 from bot.core.events import BookUpdate, Event, FeedDown, Prediction, Ticker
 from bot.kvcache import KVCacheManager
@@ -21,6 +22,7 @@ from bot.model import (
 )
 from bot.model.forecast import all_horizons_of, horizons_of
 from bot.model.tokens import CANDLE_FEATURES, CandleTokens
+from bot.model.transformer import CausalTransformer
 from tests.model.builders import (
     MINUTE,
     SYMBOL,
@@ -115,6 +117,30 @@ def test_a_prediction_is_the_forward_over_its_tokens() -> None:
             np.array(horizon.quantiles) / scale, outputs.quantiles[index].numpy(), atol=0.02
         )
         assert horizon.horizon_ns == checkpoint.card.config.horizons_ns[index]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_horizons_are_the_models_outputs_to_the_last_digits(scaled: bool) -> None:
+    config = replace(candle_checkpoint().card.config, volatility_scaled=scaled)
+    model = CausalTransformer(config)
+    generator = torch.Generator().manual_seed(3)
+    heads = torch.randn(200, model.head_bias.shape[0], generator=generator) * 12
+    heads[0] = 800.0  # where exp overflows
+    heads[1] = -800.0
+    volatility = torch.rand(200, generator=generator, dtype=torch.float64) * 1e-3
+    scale = torch.tensor(config.return_scale, dtype=torch.float64)
+    scale = scale * volatility[:, None] if scaled else scale.expand(200, -1)
+    expected = model.outputs(heads.double())
+    got = all_horizons_of(model, heads, volatility.tolist())
+    means = np.array([[each.expected_return for each in row] for row in got])
+    chances = np.array([[each.up_probability for each in row] for row in got])
+    quantiles = np.array([[each.quantiles for each in row] for row in got])
+    assert np.array_equal(means, (expected.mean * scale).numpy())
+    assert np.allclose(chances, torch.sigmoid(expected.up_logit).numpy(), rtol=1e-12, atol=0)
+    # torch takes softplus for the identity from 20 on, which leaves 2e-9 out
+    assert np.allclose(quantiles, (expected.quantiles * scale[..., None]).numpy(), rtol=1e-8)
+    alone = [horizons_of(model, row, v) for row, v in zip(heads, volatility.tolist(), strict=True)]
+    assert alone == got
 
 
 @BOTH
