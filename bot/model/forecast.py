@@ -280,7 +280,8 @@ def all_horizons_of(
     rising = raw[..., 2:].copy()
     rising[..., 1:] = np.logaddexp(0.0, rising[..., 1:])
     means = (raw[..., 0] * scales).tolist()
-    chances = ((1 + np.tanh(raw[..., 1] / 2)) / 2).tolist()  # the logistic function
+    with np.errstate(over="ignore"):  # one over infinity is the 0 that is meant
+        chances = (1 / (1 + np.exp(-raw[..., 1]))).tolist()
     quantiles = (rising.cumsum(-1) * scales[..., None]).tolist()
     return [
         tuple(
