@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -71,6 +72,7 @@ async def over(
         status: Literal["finished", "failed"] = "failed"
         ended_by = "error"
         try:
+            gc.freeze()  # what is loaded stays: no collection needs to look through it
             with ending(lambda name: setattr(stop, "reason", f"user: {name}")):
                 await step_through(opening.inputs, run, writer, stop=stop, progress=progress)
             status, ended_by = "finished", stop.reason or "end of the input"
@@ -78,6 +80,7 @@ async def over(
             ended_by = f"error: {error}"
             raise
         finally:
+            gc.unfreeze()
             wall_s = time.perf_counter() - started
             summary = _summary(found, options, run, track, writer, wall_s) | {
                 "ended_by": ended_by, "clean": status == "finished", **models.summary()

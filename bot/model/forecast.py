@@ -5,10 +5,10 @@ Pure and synchronous: no clock and no thread, so a replay can ask again at any p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import NormalDist
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from bot.model.execution import Execution
 from bot.model.tokens import Token
 from bot.model.transformer import STEP_TOKENS, CausalTransformer, TransformerConfig
 
+_T = TypeVar("_T")
 _DRIFT_BLOCK = 250
 """Tokens that are held against the training's at once."""
 
@@ -274,19 +275,23 @@ def all_horizons_of(
     scales = torch.tensor(config.return_scale, dtype=torch.float64).expand(len(heads), -1)
     if config.volatility_scaled:
         scales = scales * torch.tensor(volatility, dtype=torch.float64).unsqueeze(-1)
-    means = (outputs.mean * scales).tolist()
-    chances = torch.sigmoid(outputs.up_logit).tolist()
-    quantiles = (outputs.quantiles * scales.unsqueeze(-1)).tolist()
-    return [
-        tuple(
-            Horizon(
-                horizon_ns=horizon_ns,
-                expected_return=mean,
-                up_probability=chance,
-                confidence=abs(2 * chance - 1),
-                quantiles=tuple(values),
-            )
-            for horizon_ns, mean, chance, values in zip(config.horizons_ns, *token, strict=True)
-        )
-        for token in zip(means, chances, quantiles, strict=True)
-    ]
+    means = (outputs.mean * scales).flatten().tolist()
+    chances = torch.sigmoid(outputs.up_logit).flatten()
+    confidences = (2 * chances - 1).abs().tolist()
+    levels = outputs.quantiles.shape[-1]
+    quantiles = (outputs.quantiles * scales.unsqueeze(-1)).flatten().tolist()
+    said = map(
+        Horizon,
+        config.horizons_ns * len(heads),
+        means,
+        chances.tolist(),
+        confidences,
+        _by(levels, quantiles) if levels else [()] * len(means),
+    )
+    return list(_by(len(config.horizons_ns), said))
+
+
+def _by(count: int, values: Iterable[_T]) -> Iterator[tuple[_T, ...]]:
+    """The values in tuples of ``count``."""
+    each = iter(values)
+    return zip(*[each] * count, strict=True)
