@@ -76,6 +76,7 @@ def _candles(folder: Path, bars: int, say: Callable[[str], None]) -> Iterator[Ro
         **whole,
         "token_by_token_part_bars": part_bars,
         "token_by_token_part_s": part["stepping_s"],
+        "token_by_token_us": round(part["stepping_s"] * 1e6 / part["predictions"]),
         "token_by_token_s": round(slow_s, 1),
         "speedup": round(slow_s / whole["wall_s"], 1),
         "speedup_cpu": round(slow_cpu_s / whole["cpu_s"], 1),

@@ -42,10 +42,9 @@ class WorstPaths:
     def __iter__(self) -> Iterator[Input]:
         low: Trade | None = None
         for number, item in enumerate(self._inputs):
-            kind = type(item)
-            if kind is Prediction:
-                yield self._moved(item)  # type: ignore[arg-type]
-            elif kind is Trade and item.qty and item.symbol in self._symbols:  # type: ignore[union-attr]
+            if type(item) is Prediction:
+                yield self._moved(item)
+            elif type(item) is Trade and item.qty and item.symbol in self._symbols:
                 if low is None:
                     low = item
                     continue

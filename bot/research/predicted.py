@@ -140,10 +140,7 @@ class PredictedFeed:
     def _is_full(self, marks: list[_Mark]) -> bool:
         """Whether one of the readers that were just given something has enough to read."""
         readers, most = self._readers, self._ahead_tokens
-        for mark in marks:
-            if readers[mark.reader].stream.waiting >= most:
-                return True
-        return False
+        return any(readers[mark.reader].stream.waiting >= most for mark in marks)
 
     def _has_begun_anew(self, item: Command) -> bool:
         is_start = (item.name, item.source) == ("pause", WARMUP)
