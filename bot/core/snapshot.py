@@ -12,7 +12,7 @@ from collections import deque
 from typing import Final, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from bot.core.account import Account, Position
 from bot.core.admission import Admission
@@ -145,6 +145,7 @@ class SavedShadow(Struct):
     told: int
     refusals: int
     refusals_that_differ: int
+    _exits: list[int] = field(default_factory=list)
 
 
 class SavedResults(Struct):
@@ -221,14 +222,16 @@ WIRING: Final[dict[type, frozenset[str]]] = {
     Admission: frozenset(("_account", "_symbols", "_slippage", "beyond_limit")),
     Arrival: frozenset(("_account", "_policy", "_admission", "_matcher", "_stops", "_answers")),
     Answers: frozenset(("_latency", "_market")),
-    Exchange: frozenset(("_market", "_account", "_policy", "_answers", "_stops", "admission")),
+    Exchange: frozenset(
+        ("_market", "_account", "_policy", "_answers", "_stops", "admission", "orders_of")
+    ),
     Stops: frozenset(("_account", "_answers", "_ids")),
     Matcher: frozenset(("_account", "_policy", "_answers", "_stops")),
     Results: frozenset(("_market", "_account")),
     Scope: frozenset(("limits", "desks")),
     Risk: frozenset(("_limits", "_market", "_account", "_desks")),
     # Its facts are handed over within a step, as the engine's are.
-    Shadow: frozenset(("policy", "facts", "_seen")),
+    Shadow: frozenset(("policy", "facts", "_seen", "_asked")),
     SymbolOrders: frozenset(("listing",)),
     Taken: frozenset(("_side",)),
     View: frozenset(("name", "symbols", "_market", "_account", "_ids")),
@@ -291,7 +294,7 @@ def _exchange(exchange: Exchange) -> SavedExchange:
 
 
 def _orders(orders: SymbolOrders) -> SavedOrders:
-    bids, asks = _taken(orders.taken_bids), _taken(orders.taken_asks)
+    bids, asks = _like(SavedTaken, orders.taken_bids), _like(SavedTaken, orders.taken_asks)
     return _like(SavedOrders, orders, taken_bids=bids, taken_asks=asks)
 
 
@@ -308,10 +311,6 @@ def _risk(risk: Risk) -> SavedRisk:
 
 def _scope(scope: Scope) -> SavedScope:
     return SavedScope(_like(SavedResults, scope.results), list(scope._sent_ns))
-
-
-def _taken(taken: Taken) -> SavedTaken:
-    return _like(SavedTaken, taken, _unseen=sorted(taken._unseen))
 
 
 def _desked(desked: Desked) -> SavedDesked:
@@ -398,9 +397,8 @@ def _restore_exchange(market: Market, exchange: Exchange, saved: SavedExchange) 
     for symbol, each in saved._symbols.items():
         orders = symbols[symbol] = SymbolOrders(market.listing(symbol))
         _put(orders, each, "taken_bids", "taken_asks")
-        bids, asks = each.taken_bids, each.taken_asks
-        _put(orders.taken_bids, bids, _unseen=set(bids._unseen))
-        _put(orders.taken_asks, asks, _unseen=set(asks._unseen))
+        _put(orders.taken_bids, each.taken_bids)
+        _put(orders.taken_asks, each.taken_asks)
     _put(exchange._matcher, saved._matcher)
     _put(exchange._arrival, saved._arrival)
     unlimited = set(saved._unlimited)
