@@ -280,14 +280,16 @@ def all_horizons_of(
     # ``CausalTransformer.outputs``
     rising = raw[..., 2:].copy()
     rising[..., 1:] = np.logaddexp(0.0, rising[..., 1:])
-    chances = (1 + np.tanh(raw[..., 1] / 2)) / 2  # the logistic function
+    chances = np.exp(-np.logaddexp(0.0, -raw[..., 1]))  # the logistic function, its tails too
+    levels = rising.shape[-1]
+    quantiles = (rising.cumsum(-1) * scales[..., None]).ravel().tolist()
     said = map(
         Horizon,
         config.horizons_ns * len(heads),
         (raw[..., 0] * scales).ravel().tolist(),
         chances.ravel().tolist(),
         np.abs(2 * chances - 1).ravel().tolist(),
-        _by(rising.shape[-1], (rising.cumsum(-1) * scales[..., None]).ravel().tolist()),
+        _by(levels, quantiles) if levels else [()] * chances.size,
     )
     return list(_by(len(config.horizons_ns), said))
 
