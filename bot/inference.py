@@ -227,6 +227,7 @@ def chunked(
             "models.portfolio: a backtest predicts no portfolio: set models.portfolio.enabled: "
             "false; a run that had one is replayed with `bot replay`"
         )
+    torch.set_num_threads(settings.models.threads)  # more would spin beside the stepping
     made, caches = forecasters(settings, models, stream=ChunkedStream)
     cards = {model.card.name: model.card for model in models.values()}
     readers = []

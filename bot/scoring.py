@@ -22,7 +22,7 @@ _BINS = 10
 _LEAST_CHANCE = 1e-6
 
 
-class Scored(Struct, frozen=True):
+class Scored(Struct, frozen=True, gc=False):
     """A prediction and its outcome, the log return over the horizon. ``ts`` is the local time of
     the event that told it, ``read_position`` the prediction's."""
 
@@ -38,7 +38,7 @@ class Scored(Struct, frozen=True):
     outcome: float
 
 
-class Waiting(Struct):
+class Waiting(Struct, gc=False):
     """One horizon of a prediction that is not over; ``due`` is local time, or a bar's close."""
 
     due: int
@@ -47,7 +47,7 @@ class Waiting(Struct):
     prediction: Prediction
 
 
-class Close(Struct):
+class Close(Struct, gc=False):
     """A bar's close, and the journal position at which it was read."""
 
     position: int
@@ -132,7 +132,6 @@ class Scoring:
         close = self._close_read(prediction)
         told = []
         for index, horizon in enumerate(prediction.horizons):
-            key = f"{prediction.model} {index}"
             if close is not None and not horizon.horizon_ns % close.bar_ns:
                 due = close.close_ts + horizon.horizon_ns
                 waiting = Waiting(due, prediction.price, index, prediction)
@@ -152,6 +151,7 @@ class Scoring:
                 continue
             state.mids[symbol] = mid
             waiting = Waiting(due, prediction.price, index, prediction)
+            key = f"{prediction.model} {index}"
             state.on_mids.setdefault(symbol, {}).setdefault(key, []).append(waiting)
         return told
 
@@ -193,15 +193,11 @@ class Scoring:
         price = float(candle.close)
         closes.append(Close(position, candle.exchange_ts, bar_ns, price))
         del closes[:-_CLOSES]
-        told, left = [], []
-        for entry in state.on_closes.get(symbol, []):
-            if entry.due == candle.exchange_ts:
-                told.append(self._score(candle.ts, entry, price))
-            elif entry.due > candle.exchange_ts:
-                left.append(entry)
-            else:
-                state.lost += 1
-        state.on_closes[symbol] = left
+        waiting, now = state.on_closes.get(symbol, []), candle.exchange_ts
+        over = [entry for entry in waiting if entry.due <= now]
+        state.on_closes[symbol] = [entry for entry in waiting if entry.due > now]
+        told = [self._score(candle.ts, entry, price) for entry in over if entry.due == now]
+        state.lost += len(over) - len(told)
         return told
 
     def _forget(self, symbol: str) -> None:

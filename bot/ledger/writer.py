@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from decimal import Decimal
@@ -17,6 +17,7 @@ from itertools import chain, islice
 from typing import Final
 
 import msgspec
+from msgspec.structs import astuple
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -147,9 +148,8 @@ class LedgerWriter:
 
     def add_scores(self, position: int, scored: Sequence[msgspec.Struct]) -> None:
         """Take predictions whose outcome the event at ``position`` told: the table's columns."""
-        many = (msgspec.structs.astuple(one) for one in scored)
-        table = tables.predictions_scored
-        self.add_rows(position, [(table, (self.run_id, position, *row)) for row in many])
+        table, key = tables.predictions_scored, (self.run_id, position)
+        self.add_rows(position, [(table, key + astuple(one)) for one in scored])
 
     def add_rows(self, position: int, more: Sequence[tuple[Table, rows.Row]]) -> None:
         """Take rows that stand beside the facts of ``position``."""
@@ -227,7 +227,7 @@ class _Batch:
         self.digest = digest.copy()
         self.facts = 0
         self.fact_rows: dict[type[Fact], list[rows.Row]] = {}
-        self.event_rows: dict[Table, list[rows.Row]] = {}
+        self.event_rows: defaultdict[Table, list[rows.Row]] = defaultdict(list)
         self.gaps: list[tuple[int, FeedDown | FeedUp]] = []
         self.snapshots: list[rows.Row] = []
 
@@ -248,12 +248,13 @@ class _Batch:
                 for leg in rows.posting_rows(
                     self._run_id, n, entry.position, fact.ts, postings_of(fact)
                 ):
-                    self._add(tables.postings, leg)
+                    self.event_rows[tables.postings].append(leg)
             n += 1
         self.facts += len(entry.facts)
-        self._take_event(entry.position, entry.event)
+        if entry.event is not None:
+            self._take_event(entry.position, entry.event)
         for table, row in entry.rows:
-            self._add(table, row)
+            self.event_rows[table].append(row)
         if entry.snapshot is not None:
             self.snapshots.append(self._snapshot_row(entry.snapshot, n))
 
@@ -263,22 +264,18 @@ class _Batch:
         where = (self._run_id, snapshot.position, snapshot.ts, facts)
         return (*where, self.digest.hexdigest(), check, body)
 
-    def _take_event(self, position: int, event: Event | None) -> None:
-        run_id = self._run_id
+    def _take_event(self, position: int, event: Event) -> None:
+        run_id, found = self._run_id, self.event_rows
         match event:
             case Prediction():
-                for row in rows.prediction_rows(run_id, position, event):
-                    self._add(tables.predictions, row)
+                found[tables.predictions] += rows.prediction_rows(run_id, position, event)
             case Command():
-                self._add(tables.commands, rows.command_row(run_id, position, event))
+                found[tables.commands].append(rows.command_row(run_id, position, event))
             case Instrument():
-                self._add(tables.instruments, rows.instrument_row(run_id, position, event))
+                found[tables.instruments].append(rows.instrument_row(run_id, position, event))
             case Candle():
-                self._add(tables.candles, rows.candle_row(run_id, position, event))
+                found[tables.candles].append(rows.candle_row(run_id, position, event))
             case FeedDown() | FeedUp():
                 self.gaps.append((position, event))
             case _:
                 pass  # the journal has it
-
-    def _add(self, table: Table, row: rows.Row) -> None:
-        self.event_rows.setdefault(table, []).append(row)

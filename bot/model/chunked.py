@@ -7,6 +7,7 @@ prediction is ready; ``research/predicted.py`` does.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from bot.core.events import Horizon
@@ -59,7 +60,7 @@ class ChunkedStream(TokenStream):
             return []
         if self._cache.evicted:
             raise OutOfBlocks("the budget does not hold every sequence of the run at once")
-        rows = torch.stack([torch.from_numpy(token) for token, _ in tokens])
+        rows = torch.from_numpy(np.stack([token for token, _ in tokens]))
         # a selective cache chooses what it keeps between steps, so it takes tokens as a stream does
         size = 1 if self._cache.spec.retention else len(rows)
         with torch.inference_mode():

@@ -5,10 +5,10 @@ Pure and synchronous: no clock and no thread, so a replay can ask again at any p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import NormalDist
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from bot.model.execution import Execution
 from bot.model.tokens import Token
 from bot.model.transformer import STEP_TOKENS, CausalTransformer, TransformerConfig
 
+_T = TypeVar("_T")
 _DRIFT_BLOCK = 250
 """Tokens that are held against the training's at once."""
 
@@ -279,20 +280,21 @@ def all_horizons_of(
     # ``CausalTransformer.outputs``
     rising = raw[..., 2:].copy()
     rising[..., 1:] = np.logaddexp(0.0, rising[..., 1:])
-    means = (raw[..., 0] * scales).tolist()
-    with np.errstate(over="ignore"):  # one over infinity is the 0 that is meant
-        chances = (1 / (1 + np.exp(-raw[..., 1]))).tolist()
-    quantiles = (rising.cumsum(-1) * scales[..., None]).tolist()
-    return [
-        tuple(
-            Horizon(
-                horizon_ns=horizon_ns,
-                expected_return=mean,
-                up_probability=chance,
-                confidence=abs(2 * chance - 1),
-                quantiles=tuple(values),
-            )
-            for horizon_ns, mean, chance, values in zip(config.horizons_ns, *token, strict=True)
-        )
-        for token in zip(means, chances, quantiles, strict=True)
-    ]
+    chances = np.exp(-np.logaddexp(0.0, -raw[..., 1]))  # the logistic function, its tails too
+    levels = rising.shape[-1]
+    quantiles = (rising.cumsum(-1) * scales[..., None]).ravel().tolist()
+    said = map(
+        Horizon,
+        config.horizons_ns * len(heads),
+        (raw[..., 0] * scales).ravel().tolist(),
+        chances.ravel().tolist(),
+        np.abs(2 * chances - 1).ravel().tolist(),
+        _by(levels, quantiles) if levels else [()] * chances.size,
+    )
+    return list(_by(len(config.horizons_ns), said))
+
+
+def _by(count: int, values: Iterable[_T]) -> Iterator[tuple[_T, ...]]:
+    """The values in tuples of ``count``."""
+    each = iter(values)
+    return zip(*[each] * count, strict=True)

@@ -35,6 +35,7 @@ class WorstPaths:
         self._engine = engine
         self._symbols = symbols
         self._spread = spread
+        self._exchanges = (engine.exchange, *(each.exchange for each in engine.shadows))
         self._places: list[int] = []
         self._shifts: list[int] = []
 
@@ -70,11 +71,15 @@ class WorstPaths:
         return replace(said, read_position=said.read_position + self._shifts[place - 1])
 
     def _way(self, low: Trade, high: Trade) -> Iterator[Event]:
-        yield from self._met(low, high, low.seq - SEQ_STEP)
+        symbol = low.symbol
+        if self._waits(symbol):
+            yield from self._met(low, high, low.seq - SEQ_STEP)
         yield low
-        yield from self._met(low, high, low.seq)
+        if self._waits(symbol):
+            yield from self._met(low, high, low.seq)
         yield high
-        yield from self._met(low, high, high.seq)
+        if self._waits(symbol):
+            yield from self._met(low, high, high.seq)
 
     def _met(self, low: Trade, high: Trade, seq: int) -> Iterator[Event]:
         """A print and a book at the price of each trigger in the range, as long as one waits."""
@@ -93,9 +98,17 @@ class WorstPaths:
             yield replace(low, seq=seq, price=mid, qty=0)
             yield book_around(mid, self._spread, low.symbol, low.ts, low.exchange_ts, seq)
 
+    def _waits(self, symbol: str) -> bool:
+        """Whether anything waits for a price: mostly nothing does."""
+        for exchange in self._exchanges:
+            orders = exchange.orders_of(symbol)
+            if orders is not None and (orders.stops or orders.triggered):
+                return True
+        return False
+
     def _waiting(self, symbol: str) -> Iterator[_Trigger]:
         """What waits for its price, and what an extreme has triggered and waits for a book."""
-        for exchange in (self._engine.exchange, *(each.exchange for each in self._engine.shadows)):
+        for exchange in self._exchanges:
             orders = exchange.orders_of(symbol)
             if orders is not None:
                 for resting in orders.conditional():

@@ -68,33 +68,31 @@ class CandleMarket:
 
     def __iter__(self) -> Iterator[Event]:
         waiting: list[tuple[int, int, Event]] = []
-        number = 0
-        last_ns = 0
+        number = last_ns = 0
         for event in self._source:
             stamp = event.exchange_ts
-            made = [*self._missed(stamp)] if stamp > last_ns else []
+            made = self._missed(stamp) if stamp > last_ns else []
             last_ns = stamp
             made += self._expanded(event)
             for each in made:
                 number += 1
                 heappush(waiting, (each.exchange_ts, number, each))
             # a later bar may begin as early as this, and no earlier
-            while waiting and waiting[0][0] <= stamp - self._longest_ns:
+            safe_ns = stamp - self._longest_ns
+            while waiting and waiting[0][0] <= safe_ns:
                 yield heappop(waiting)[2]
         while waiting:
             yield heappop(waiting)[2]
 
-    def _missed(self, stamp: int) -> Iterator[Event]:
+    def _missed(self, stamp: int) -> list[Event]:
         """Time has come to ``stamp``: which bars should have ended before, and have not?"""
-        for bars in self._bars.values():
-            yield from bars.missed(stamp)
+        return [bars.missed() for bars in self._bars.values() if bars.are_missing(stamp)]
 
-    def _expanded(self, event: Event) -> Iterator[Event]:
-        bars = self._bars.get(event.symbol) if isinstance(event, Candle) else None
-        if bars is None or event.interval != bars.interval:  # type: ignore[union-attr]
-            yield event
-        else:
-            yield from bars.expand(event)  # type: ignore[arg-type]
+    def _expanded(self, event: Event) -> list[Event]:
+        if type(event) is not Candle:
+            return [event]
+        bars = self._bars.get(event.symbol)
+        return [event] if bars is None or event.interval != bars.interval else bars.expand(event)
 
 
 class _Bars:
@@ -110,31 +108,37 @@ class _Bars:
         self._delay_ns = 0
         self._is_live = False
 
-    def missed(self, stamp: int) -> Iterator[Event]:
-        if self._is_live and stamp > self._end_ns + self._length_ns:
-            self._is_live = False
-            lost = self._end_ns + 2
-            yield FeedDown(lost + self._delay_ns, self._symbol, "a bar is missing", lost)
+    def are_missing(self, stamp: int) -> bool:
+        return self._is_live and stamp > self._end_ns + self._length_ns
 
-    def expand(self, bar: Candle) -> Iterator[Event]:
+    def missed(self) -> FeedDown:
+        self._is_live = False
+        lost = self._end_ns + 2
+        return FeedDown(lost + self._delay_ns, self._symbol, "a bar is missing", lost)
+
+    def expand(self, bar: Candle) -> list[Event]:
         delay_ns = self._delay_ns = bar.ts - bar.exchange_ts
         opened, closed = bar.open_ts + 1, bar.exchange_ts
+        made: list[Event] = []
         if not self._is_live:
             self._is_live = True
-            yield FeedUp(opened + delay_ns, self._symbol, opened)
+            made.append(FeedUp(opened + delay_ns, self._symbol, opened))
         self._end_ns = closed
-        yield from self._quote(opened, delay_ns, to_e12(bar.open))
+        made += self._quote(opened, delay_ns, to_e12(bar.open))
         low, high = to_e12(bar.low), to_e12(bar.high)
         if low < high:
-            yield self._print(closed - _EXTREMES, delay_ns, "Sell", low + 1, UNLIMITED)
-            yield self._print(closed - _EXTREMES, delay_ns, "Buy", high - 1, UNLIMITED)
-        yield from self._quote(closed - _CLOSE, delay_ns, to_e12(bar.close))
-        yield bar
+            stamp = closed - _EXTREMES
+            made.append(self._print(stamp, delay_ns, "Sell", low + 1, UNLIMITED))
+            made.append(self._print(stamp, delay_ns, "Buy", high - 1, UNLIMITED))
+        made += self._quote(closed - _CLOSE, delay_ns, to_e12(bar.close))
+        made.append(bar)
+        return made
 
-    def _quote(self, stamp: int, delay_ns: int, price: E12) -> Iterator[Event]:
-        yield self._print(stamp, delay_ns, "Sell", price, 0)
+    def _quote(self, stamp: int, delay_ns: int, price: E12) -> tuple[Trade, BookUpdate]:
+        told = self._print(stamp, delay_ns, "Sell", price, 0)
         self._seq += SEQ_STEP
-        yield book_around(price, self._spread, self._symbol, stamp + delay_ns, stamp, self._seq)
+        ts, seq = stamp + delay_ns, self._seq
+        return told, book_around(price, self._spread, self._symbol, ts, stamp, seq)
 
     def _print(self, stamp: int, delay_ns: int, side: Side, price: E12, qty: E12) -> Trade:
         self._seq += SEQ_STEP

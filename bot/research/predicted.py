@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -54,14 +53,17 @@ class _Mark(Struct, gc=False):
     price: float
 
 
-_Read: TypeAlias = tuple[Input, list[_Mark]]
-"""An input and what it did."""
+class _Read(Struct):
+    """Inputs that have been read, and what some of them, by their place here, did."""
+
+    items: list[Input] = []
+    marks: dict[int, list[_Mark]] = {}
 
 
 class _Piece(Struct):
-    """Inputs that have been read, and each reader's predictions under way."""
+    """What has been read, and each reader's predictions under way."""
 
-    read: list[_Read]
+    read: _Read
     horizons: list[Future[list[tuple[Horizon, ...]]]]
 
 
@@ -105,34 +107,43 @@ class PredictedFeed:
     def __iter__(self) -> Iterator[Input]:
         """One piece is read and its predictions are begun while the piece before is stepped."""
         with ThreadPoolExecutor(1, "inference") as thread:
-            ahead: list[_Read] = []
-            begun: _Piece | None = None
+            ahead, begun = _Read(), None
             self._start()
             for item in self._inputs:
-                if self._has_begun_anew(item):
+                if type(item) is Command and self._has_begun_anew(item):
                     yield from self._placed(begun)
                     yield from self._placed(self._predict(ahead, thread))
-                    ahead, begun = [], None
+                    ahead, begun = _Read(), None
                     self._start()
-                marks = self._read(item)
-                ahead.append((item, marks))
-                if len(ahead) >= AHEAD_INPUTS or (marks and self._is_full(marks)):
+                if self._take(item, ahead):
                     piece = self._predict(ahead, thread)
                     yield from self._placed(begun)
-                    ahead, begun = [], piece
+                    ahead, begun = _Read(), piece
             piece = self._predict(ahead, thread)
             yield from self._placed(begun)
             yield from self._placed(piece)
             assert self._placer is not None
             yield from self._placer.rest()
 
+    def _take(self, item: Input, ahead: _Read) -> bool:
+        """Read one input; whether that is enough for a piece."""
+        items = ahead.items
+        items.append(item)
+        if type(item) not in self._unread:
+            marks = self._read(item)
+            if marks:
+                ahead.marks[len(items) - 1] = marks
+                if self._is_full(marks):
+                    return True
+        return len(items) >= AHEAD_INPUTS
+
     def _is_full(self, marks: list[_Mark]) -> bool:
         """Whether one of the readers that were just given something has enough to read."""
         readers, most = self._readers, self._ahead_tokens
         return any(readers[mark.reader].stream.waiting >= most for mark in marks)
 
-    def _has_begun_anew(self, item: Input) -> bool:
-        is_start = isinstance(item, Command) and (item.name, item.source) == ("pause", WARMUP)
+    def _has_begun_anew(self, item: Command) -> bool:
+        is_start = (item.name, item.source) == ("pause", WARMUP)
         return is_start and any(reader.stream.tokens for reader in self._readers)
 
     def _start(self) -> None:
@@ -145,6 +156,10 @@ class PredictedFeed:
             for wanted in reader.forecaster.wants:
                 key = (wanted, reader.forecaster.symbol)
                 self._wanted.setdefault(key, []).append(index)
+        wanted_types = {wanted for wanted, _ in self._wanted}
+        self._unread = _TOLD_AS_THEY_ARE - wanted_types
+        if not wanted_types & {BookUpdate, FeedDown}:
+            self._unread |= {BookUpdate}  # nobody hears of the gaps that follow from them
 
     def _read(self, item: Input) -> list[_Mark]:
         marks: list[_Mark] = []
@@ -158,7 +173,7 @@ class PredictedFeed:
                 marks.append(_Mark(index, token, forecaster.ready, forecaster.price))
         return marks
 
-    def _predict(self, ahead: list[_Read], thread: ThreadPoolExecutor) -> _Piece:
+    def _predict(self, ahead: _Read, thread: ThreadPoolExecutor) -> _Piece:
         """Begin the predictions of what has been read."""
         made = []
         for reader in self._readers:
@@ -174,11 +189,10 @@ class PredictedFeed:
             return
         for index, horizons in enumerate(piece.horizons):
             placer.learn(index, horizons.result())
-        for item, marks in piece.read:
-            yield from placer.place(item, marks)
+        yield from placer.place(piece.read)
 
 
-_TOLD_AS_THEY_ARE = frozenset((Trade, Candle, Tick))
+_TOLD_AS_THEY_ARE: frozenset[type] = frozenset((Trade, Candle, Tick))
 """Events that no frame hides and no gap follows from."""
 
 
@@ -225,15 +239,18 @@ class _Placer:
         dropped = max(0, self._said[index].token - first)
         self._horizons[index] = (first + dropped, known[dropped:] + horizons)
 
-    def place(self, item: Input, marks: list[_Mark]) -> Iterator[Input]:
-        """The item behind the predictions that were ready before it."""
-        yield from self._before(item.ts)
-        yield item
-        if marks:
-            self._waiting.append((self.position, item.ts, marks))
-        self.position += 1
-        if self._waiting and self._busy_until <= item.ts:
-            self._infer(item.ts)
+    def place(self, read: _Read) -> Iterator[Input]:
+        """Each input behind the predictions that were ready before it."""
+        waiting, coming, marks = self._waiting, self._coming, read.marks
+        for number, item in enumerate(read.items):
+            if coming or waiting:
+                yield from self._before(item.ts)
+            yield item
+            if number in marks:
+                waiting.append((self.position, item.ts, marks[number]))
+            self.position += 1
+            if waiting and self._busy_until <= item.ts:
+                self._infer(item.ts)
 
     def rest(self) -> Iterator[Input]:
         """What becomes ready after the last input."""
@@ -291,11 +308,12 @@ class _RecordedPlaces(_Placer):
         }
         self._unread: list[deque[tuple[int, int, _Mark]]] = [deque() for _ in readers]
 
-    def place(self, item: Input, marks: list[_Mark]) -> Iterator[Input]:
-        for mark in marks:
-            self._unread[mark.reader].append((self.position, item.ts, mark))
-        self.position += 1
-        yield self._again(item) if isinstance(item, Prediction) else item
+    def place(self, read: _Read) -> Iterator[Input]:
+        for number, item in enumerate(read.items):
+            for mark in read.marks.get(number, ()):
+                self._unread[mark.reader].append((self.position, item.ts, mark))
+            self.position += 1
+            yield self._again(item) if isinstance(item, Prediction) else item
 
     def rest(self) -> Iterator[Input]:
         return iter(())

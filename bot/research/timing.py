@@ -28,9 +28,17 @@ def between(
 
     What lies more than ``history_ns`` before the start is left out, but for rules and fees.
     """
+    if start_ns is None and end_ns is None:
+        return iter(inputs)
+    return _between(inputs, start_ns, end_ns, history_ns)
+
+
+def _between(
+    inputs: Iterable[Input], start_ns: int | None, end_ns: int | None, history_ns: int
+) -> Iterator[Input]:
     is_paused = False
     for item in inputs:
-        if isinstance(item, Instrument | Fees):
+        if type(item) is Instrument or type(item) is Fees:
             yield item
             continue
         if end_ns is not None and item.ts >= end_ns:
