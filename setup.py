@@ -10,7 +10,15 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 NATIVE = "bot/kvcache/native"
-SCAN = "bot.venue.native._scan"
+SLOWER = {
+    "bot.kvcache.native._decode": "models decode in torch",
+    "bot.venue.native._scan": "frames are read in Python",
+    "bot.core.native._levels": "books are kept in Python",
+    "bot.core.native._money": "orders are valued in Python",
+    "bot.ledger.native._rows": "facts are written in Python",
+}
+"""What each extension's absence means."""
+PLAIN_ARGS = ["-std=gnu11", "-O3", "-fvisibility=hidden"]
 # plain, AVX2 and VNNI code lie in one binary and are chosen at run time. No fused multiply-adds:
 # every instruction set gives the same bits
 COMPILE_ARGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-Wno-psabi", "-fvisibility=hidden"]
@@ -40,10 +48,9 @@ class BuildOptional(build_ext):
         super().run()
         for name in (extension.name for extension in self.extensions):
             if not Path(self.get_ext_fullpath(name)).exists():
-                slower = "frames are read in Python" if name == SCAN else "models decode in torch"
                 self.warn(
-                    f"{name} was not built (is there a C compiler?): {slower}, which gives the "
-                    "same answers several times slower"
+                    f"{name} was not built (is there a C compiler?): {SLOWER[name]}, which gives "
+                    "the same answers several times slower"
                 )
 
 
@@ -72,9 +79,27 @@ setup(
             optional=True,
         ),
         Extension(
-            SCAN,
+            "bot.venue.native._scan",
             ["bot/venue/native/scan.c"],
-            extra_compile_args=["-std=gnu11", "-O3", "-fvisibility=hidden"],
+            extra_compile_args=PLAIN_ARGS,
+            optional=True,
+        ),
+        Extension(
+            "bot.core.native._levels",
+            ["bot/core/native/levels.c"],
+            extra_compile_args=PLAIN_ARGS,
+            optional=True,
+        ),
+        Extension(
+            "bot.core.native._money",
+            ["bot/core/native/money.c"],
+            extra_compile_args=PLAIN_ARGS,
+            optional=True,
+        ),
+        Extension(
+            "bot.ledger.native._rows",
+            ["bot/ledger/native/rows.c"],
+            extra_compile_args=PLAIN_ARGS,
             optional=True,
         ),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bot.core.events import E12, BookUpdate, Level, Side
+from bot.core.levels import apply_levels
 
 _HIGHEST: E12 = 1 << 100
 
@@ -26,39 +27,16 @@ class Book:
         self.u = 0
 
     def apply(self, update: BookUpdate) -> None:
-        """Replace the book by a snapshot, or change the levels that a delta names.
-
-        Both sides stand here, one like the other: it is done for most messages of a feed. The best
-        price that was or came is the best of all, unless its level has gone.
-        """
-        bids, asks = self.bids, self.asks
+        """Replace the book by a snapshot, or change the levels that a delta names."""
         if update.snapshot:
-            bids.clear()
-            asks.clear()
+            self.bids.clear()
+            self.asks.clear()
             self.best_bid = self.best_ask = 0
             self.depth = update.depth
-        changes = update.bids
-        if changes:
-            best = self.best_bid
-            for price, qty in changes:
-                if qty:
-                    bids[price] = qty
-                    if price > best:
-                        best = price
-                else:
-                    bids.pop(price, None)
-            self.best_bid = best if best in bids else max(bids, default=0)
-        changes = update.asks
-        if changes:
-            best = self.best_ask or _HIGHEST
-            for price, qty in changes:
-                if qty:
-                    asks[price] = qty
-                    if price < best:
-                        best = price
-                else:
-                    asks.pop(price, None)
-            self.best_ask = best if best in asks else min(asks, default=0)
+        if update.bids:
+            self.best_bid = apply_levels(self.bids, update.bids, self.best_bid, True)
+        if update.asks:
+            self.best_ask = apply_levels(self.asks, update.asks, self.best_ask, False)
         self.seq = update.seq
         self.u = update.u
 

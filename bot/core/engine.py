@@ -178,7 +178,9 @@ class Engine:
                     self._deliver(answer, facts)  # type: ignore[arg-type]
         symbol = getattr(event, "symbol", None)
         watching = self.desked if symbol is None else self._watchers.get(symbol)
-        for desked in self._watching(symbol) if watching is None else watching:  # type: ignore[arg-type]
+        if watching is None:
+            watching = self._watching(symbol)  # type: ignore[arg-type]
+        for desked in watching:
             view = desked.view
             view.ts = ts
             decisions = desked.strategy.on_event(event, view)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 from functools import lru_cache
 
+from bot.core import native
 from bot.core.events import E8, E12, Instrument, Order
 
 UNIT = 10**12
@@ -87,9 +88,13 @@ def div_half_even(numerator: int, denominator: int) -> int:
     return quotient
 
 
-def value_of(price: E12, qty: E12) -> E8:
-    """``price * qty`` in the quote coin."""
+def exact_value(price: E12, qty: E12) -> E8:
+    """``price * qty`` in the quote coin, rounded half to even."""
     return div_half_even(price * qty, _E24_PER_E8)
+
+
+value_of = native.value_of or exact_value
+"""``exact_value``, in C where that was built: every order is judged by a dozen of them."""
 
 
 def fee_of(price: E12, qty: E12, rate: E12) -> E8:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from bot.core import native
 from bot.core.events import E8, E12, RiskTier
 from bot.core.instrument import UNIT, div_half_even, to_e8, to_e12
 
@@ -44,9 +45,13 @@ def tiers_of(tiers: Sequence[RiskTier]) -> tuple[Tier, ...]:
     )
 
 
-def initial(value: E8, leverage: E12) -> E8:
+def exact_initial(value: E8, leverage: E12) -> E8:
     """The margin that opens ``value`` at ``leverage``."""
     return div_half_even(value * UNIT, leverage)
+
+
+initial = native.initial or exact_initial
+"""``exact_initial``, in C where that was built."""
 
 
 def maintenance(value: E8, tiers: Sequence[Tier]) -> E8:

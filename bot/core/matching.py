@@ -131,6 +131,8 @@ class Matcher:
                 continue
             taker = resting.order.side
             offers = orders.offers(taker, resting.price)
+            if not offers:
+                continue
             qty = sum(offered for _, offered in offers)
             filled = self._fill(orders, resting, resting.price, qty, happening, facts)
             for price, offered in offers:

@@ -126,6 +126,9 @@ class SymbolOrders:
 
     def available(self, side: Side, limit: E12) -> E12:
         """What the other side shows up to ``limit``, less what we have taken of it."""
+        book = self.listing.book
+        if book.best_ask > limit if side == "Buy" else book.best_bid < limit:
+            return 0
         return sum(qty for _, qty in self.offers(side, limit))
 
     def offers(self, side: Side, limit: E12) -> list[tuple[E12, E12]]:

@@ -95,15 +95,12 @@ class Scope:
 
     def waiting(self, symbol: str, side: Side, replaces: OpenOrder | None) -> E12:
         """What open orders of this side may still add."""
-        return sum(
-            order.leaves_e12
-            for desk in self.desks
-            for order in desk.orders.values()
-            if order.symbol == symbol
-            and order.side == side
-            and not order.reduce_only
-            and order is not replaces
-        )
+        waiting = 0
+        for desk in self.desks:
+            for order in desk.orders.values():
+                if order.side == side and order.symbol == symbol and not order.reduce_only:
+                    waiting += 0 if order is replaces else order.leaves_e12
+        return waiting
 
     def judge(self, request: Request, held: E12, market: Market) -> Found | None:
         """The limits that an order which may enlarge or turn a position can meet."""
@@ -124,7 +121,9 @@ class Scope:
         if found is not None:
             return found
         if request.replaces is None:
-            count = sum(len(desk.orders) for desk in self.desks)
+            count = 0
+            for desk in self.desks:
+                count += len(desk.orders)
             if count >= limits.max_open_orders:
                 return "RISK_OPEN_ORDERS", f"{count} open, limit {limits.max_open_orders}"
         return None
@@ -257,7 +256,9 @@ class Risk:
             return too_fast
         held = self._account.qty(symbol)
         against = -held if side == "Buy" else held
-        if reduce_only or self.total.waiting(symbol, side, replaces) + qty <= against:
+        if reduce_only or (
+            against > 0 and self.total.waiting(symbol, side, replaces) + qty <= against
+        ):
             return None
         if self.state == "reducing":
             return "RISK_PAUSED", "trading is paused"

@@ -292,7 +292,7 @@ def _exchange(exchange: Exchange) -> SavedExchange:
 
 
 def _orders(orders: SymbolOrders) -> SavedOrders:
-    bids, asks = _taken(orders.taken_bids), _taken(orders.taken_asks)
+    bids, asks = _like(SavedTaken, orders.taken_bids), _like(SavedTaken, orders.taken_asks)
     return _like(SavedOrders, orders, taken_bids=bids, taken_asks=asks)
 
 
@@ -309,10 +309,6 @@ def _risk(risk: Risk) -> SavedRisk:
 
 def _scope(scope: Scope) -> SavedScope:
     return SavedScope(_like(SavedResults, scope.results), list(scope._sent_ns))
-
-
-def _taken(taken: Taken) -> SavedTaken:
-    return _like(SavedTaken, taken, _unseen=sorted(taken._unseen))
 
 
 def _desked(desked: Desked) -> SavedDesked:
@@ -399,9 +395,8 @@ def _restore_exchange(market: Market, exchange: Exchange, saved: SavedExchange) 
     for symbol, each in saved._symbols.items():
         orders = symbols[symbol] = SymbolOrders(market.listing(symbol))
         _put(orders, each, "taken_bids", "taken_asks")
-        bids, asks = each.taken_bids, each.taken_asks
-        _put(orders.taken_bids, bids, _unseen=set(bids._unseen))
-        _put(orders.taken_asks, asks, _unseen=set(asks._unseen))
+        _put(orders.taken_bids, each.taken_bids)
+        _put(orders.taken_asks, each.taken_asks)
     _put(exchange._matcher, saved._matcher)
     _put(exchange._arrival, saved._arrival)
     unlimited = set(saved._unlimited)

@@ -5,6 +5,8 @@ The venue knows nothing of us and goes on displaying what a paper order took.
 
 from __future__ import annotations
 
+from bisect import insort
+
 from bot.core.book import Book
 from bot.core.events import E12, Level, Side
 
@@ -15,8 +17,8 @@ UNSEEN_MAX = 32
 class Taken:
     """Price to the part of the displayed quantity that is ours, always at most what is shown.
 
-    ``_unseen`` are marked levels that left the visible depth: they keep their mark until they
-    are seen again, with a quantity or without.
+    ``_unseen`` are marked levels that left the visible depth, in ascending order: they keep their
+    mark until they are seen again, with a quantity or without.
     """
 
     __slots__ = ("_side", "_unseen", "marks")
@@ -24,7 +26,7 @@ class Taken:
     def __init__(self, side: Side) -> None:
         self._side: Side = side
         self.marks: dict[E12, E12] = {}
-        self._unseen: set[E12] = set()
+        self._unseen: list[E12] = []
 
     def add(self, price: E12, qty: E12) -> None:
         """Remember that we took ``qty`` at ``price``."""
@@ -36,12 +38,21 @@ class Taken:
         for price, _ in changes:
             if price in marks:
                 self._look_again(book, price)
-        if self._unseen:
+        if self._unseen and self._may_show(book, changes):
             worst = book.worst_visible(self._side)
             is_bid = self._side == "Buy"
             for price in tuple(self._unseen):
                 if price >= worst if is_bid else price <= worst:
                     self._look_again(book, price)
+
+    def _may_show(self, book: Book, changes: list[Level]) -> bool:
+        """Whether the depth may reach an unseen level now, which it did not before ``changes``.
+
+        Only a level that came beyond it can have moved the edge there, or a side that is not full.
+        """
+        if self._side == "Buy":
+            return len(book.bids) < book.depth or min(changes)[0] <= self._unseen[-1]
+        return len(book.asks) < book.depth or max(changes)[0] >= self._unseen[0]
 
     def after_snapshot(self, book: Book) -> None:
         """Hold every mark against the new book."""
@@ -57,7 +68,8 @@ class Taken:
         if displayed is None:
             self._leave_view(price)
             return
-        self._unseen.discard(price)
+        if price in self._unseen:
+            self._unseen.remove(price)
         if not displayed:
             del marks[price]
         elif displayed < taken:
@@ -66,9 +78,11 @@ class Taken:
     def _leave_view(self, price: E12) -> None:
         """Keep the mark; but as the market wanders, the farthest are forgotten."""
         unseen = self._unseen
-        unseen.add(price)
+        if price not in unseen:
+            insort(unseen, price)
         if len(unseen) > UNSEEN_MAX:
-            farthest = sorted(unseen, reverse=self._side == "Sell")[: UNSEEN_MAX // 2]
-            for forgotten in farthest:
-                unseen.remove(forgotten)
+            half = UNSEEN_MAX // 2
+            farthest = slice(None, half) if self._side == "Buy" else slice(-half, None)
+            for forgotten in unseen[farthest]:
                 del self.marks[forgotten]
+            del unseen[farthest]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import chain
 from typing import Final, Protocol
 
 from sqlalchemy import Table
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bot.ledger import rows, shadows, tables
+from bot.ledger.transactions import Statement
 
 KEPT_SNAPSHOTS: Final = 3
 """The newest of a run: one that is damaged gives way to the one before."""
@@ -17,15 +19,15 @@ KEPT_SNAPSHOTS: Final = 3
 class Insert(Protocol):
     """An INSERT of many rows in few statements; a row that is there already stays as it is."""
 
-    async def execute(self, connection: AsyncConnection, many: list[rows.Row]) -> None: ...
+    def of(self, many: list[rows.Row]) -> Iterator[Statement]: ...
 
 
 class WideInsert:
     """For SQLite: hundreds of rows a statement.
 
     The driver's thread then works without the interpreter lock, so the loop goes on meanwhile; row
-    by row it would have to win the lock back for each. Every statement also waits for some turns
-    of a busy loop, so the rows that are left over go in one of their own length.
+    by row it would have to win the lock back for each. So the rows that are left over go in one
+    statement of their own length.
     """
 
     def __init__(self, table: Table, columns: tuple[str, ...], more: str, most: int) -> None:
@@ -33,12 +35,16 @@ class WideInsert:
         self._row = f"({', '.join('?' * len(columns))})"
         self._more = f" ON CONFLICT {more}"
         self._most = most
+        self._full = self._text(most)
 
-    async def execute(self, connection: AsyncConnection, many: list[rows.Row]) -> None:
+    def of(self, many: list[rows.Row]) -> Iterator[Statement]:
         for start in range(0, len(many), self._most):
             some = many[start : start + self._most]
-            text = self._head + ", ".join([self._row] * len(some)) + self._more
-            await connection.exec_driver_sql(text, tuple(chain.from_iterable(some)))
+            text = self._full if len(some) == self._most else self._text(len(some))
+            yield text, tuple(chain.from_iterable(some))
+
+    def _text(self, count: int) -> str:
+        return self._head + ", ".join([self._row] * count) + self._more
 
 
 class ArrayInsert:
@@ -61,10 +67,10 @@ class ArrayInsert:
         )
         self._most = min(most, self.MOST)
 
-    async def execute(self, connection: AsyncConnection, many: list[rows.Row]) -> None:
+    def of(self, many: list[rows.Row]) -> Iterator[Statement]:
         for start in range(0, len(many), self._most):
-            columns = tuple(map(list, zip(*many[start : start + self._most], strict=True)))
-            await connection.exec_driver_sql(self._text, columns)
+            some = many[start : start + self._most]
+            yield self._text, tuple(map(list, zip(*some, strict=True)))
 
 
 class Statements:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from itertools import chain, islice
@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 from sqlalchemy import Table
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bot.core.events import (
     Candle,
@@ -33,14 +33,17 @@ from bot.core.events import (
 from bot.ledger import rows, shadows, tables
 from bot.ledger.connect import to_its_end
 from bot.ledger.database import clear_errors
-from bot.ledger.digest import FactDigest, plain, plain_values
+from bot.ledger.digest import FactDigest, plain
 from bot.ledger.postings import POSTED, postings_of
 from bot.ledger.statements import KEPT_SNAPSHOTS, Statements
+from bot.ledger.transactions import Statement, transactions_of
 
 MAX_BATCH: Final = 2_000
 """Entries that one transaction takes at most; a longer backlog takes more transactions, so that a
 process which soon dies again has written some of it."""
-_SLICE: Final = 48
+_NAMED: Final = {kind for kind, table in rows.TABLE_OF.items() if table is tables.order_events}
+"""Facts whose table holds several kinds."""
+_SLICE: Final = 128
 """Entries made into rows before the event loop looks at its other tasks: under a millisecond."""
 
 
@@ -89,6 +92,7 @@ class LedgerWriter:
         self._recorded = recorded
         self._entries: deque[Entry] = deque()
         self._sql = Statements(engine)
+        self._transactions = transactions_of(engine)
         self._lock = asyncio.Lock()
         self.listeners: list[Callable[[Entry], None]] = []
 
@@ -176,8 +180,7 @@ class LedgerWriter:
                 await asyncio.sleep(0)
         facts = self._committed_facts + batch.facts
         with clear_errors(self._engine.url, "the ledger cannot be written"):
-            async with self._engine.begin() as connection:
-                await self._write(connection, batch, facts)
+            await self._transactions.write([*self._statements(batch, facts)])
         for _ in entries:
             self._entries.popleft()
         self._digest, self._committed_facts = batch.digest, facts
@@ -197,28 +200,23 @@ class LedgerWriter:
             entries.append(entry)
         return entries
 
-    async def _write(self, connection: AsyncConnection, batch: _Batch, facts: int) -> None:
+    def _statements(self, batch: _Batch, facts: int) -> Iterator[Statement]:
         sql = self._sql
         for kind, many in batch.fact_rows.items():
-            await sql.facts[kind].execute(connection, many)
+            yield from sql.facts[kind].of(many)
         for table, many in batch.event_rows.items():
-            await sql.events[table].execute(connection, many)
+            yield from sql.events[table].of(many)
         for gap in batch.gaps:  # few, and their order counts
             match gap:
                 case (position, FeedDown() as down):
-                    row = rows.gap_row(self.run_id, position, down)
-                    await sql.gap_begins.execute(connection, [row])
+                    yield from sql.gap_begins.of([rows.gap_row(self.run_id, position, down)])
                 case (position, FeedUp() as up):
-                    row = (position, up.ts, self.run_id, up.symbol, position)
-                    await connection.exec_driver_sql(sql.gap_ends, row)
+                    yield sql.gap_ends, (position, up.ts, self.run_id, up.symbol, position)
         if batch.snapshots:
-            await sql.snapshots.execute(connection, batch.snapshots)
-            await connection.exec_driver_sql(
-                sql.snapshots_go, (self.run_id, self.run_id, KEPT_SNAPSHOTS)
-            )
+            yield from sql.snapshots.of(batch.snapshots)
+            yield sql.snapshots_go, (self.run_id, self.run_id, KEPT_SNAPSHOTS)
         if batch.facts:
-            row = (batch.digest.hexdigest(), facts, self.run_id, facts)
-            await connection.exec_driver_sql(sql.run_advances, row)
+            yield sql.run_advances, (batch.digest.hexdigest(), facts, self.run_id, facts)
 
 
 class _Batch:
@@ -237,13 +235,15 @@ class _Batch:
         n = entry.first_fact
         for fact in entry.facts:
             kind = type(fact)
-            values = plain_values(fact)
-            self.digest.update_plain(kind, values)
-            if rows.TABLE_OF[kind] is tables.order_events:
-                row = (self._run_id, n, entry.position, kind.__name__, *values)
+            head = (self._run_id, n, entry.position)
+            if kind in _NAMED:
+                head = (*head, kind.__name__)
+            row = self.digest.row(fact, head)
+            many = self.fact_rows.get(kind)
+            if many is None:
+                self.fact_rows[kind] = [row]
             else:
-                row = (self._run_id, n, entry.position, *values)
-            self.fact_rows.setdefault(kind, []).append(row)
+                many.append(row)
             if kind in POSTED:
                 for leg in rows.posting_rows(
                     self._run_id, n, entry.position, fact.ts, postings_of(fact)

@@ -1,0 +1,5 @@
+from bot.core.events import E12, Level
+
+def apply_levels(
+    levels: dict[E12, E12], changes: list[Level], best: E12, is_bid: bool, /
+) -> E12: ...

@@ -1,0 +1,64 @@
+"""One transaction of finished statements, taken by each database as it does it best."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from bot.ledger.database import is_file, listen
+
+Statement: TypeAlias = tuple[str, tuple[Any, ...]]
+"""A text in the driver's own style, and what is bound to it."""
+
+
+class Transactions(Protocol):
+    """Writes all of some statements or none. Raises the driver's errors as SQLAlchemy has them."""
+
+    async def write(self, statements: Sequence[Statement]) -> None: ...
+
+
+def transactions_of(engine: AsyncEngine) -> Transactions:
+    """How the database of ``engine`` is written."""
+    return InThread(engine) if is_file(engine.url) else OverNetwork(engine)
+
+
+class OverNetwork:
+    """Statement by statement through the asynchronous driver; a database in memory, too."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def write(self, statements: Sequence[Statement]) -> None:
+        async with self._engine.begin() as connection:
+            for text, values in statements:
+                await connection.exec_driver_sql(text, values)
+
+
+class InThread:
+    """A SQLite file, through a connection of its own: the whole transaction is one call.
+
+    Through aiosqlite each statement is three, and each of them waits until a busy loop turns to it
+    and lends its thread the interpreter's lock; then nearly nothing is written before the loop
+    rests.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine: Engine = create_engine(engine.url.set(drivername="sqlite"))
+        listen(self._engine)
+        event.listen(engine.sync_engine, "engine_disposed", self._dispose)
+
+    async def write(self, statements: Sequence[Statement]) -> None:
+        await asyncio.to_thread(self._write, statements)
+
+    def _write(self, statements: Sequence[Statement]) -> None:
+        with self._engine.begin() as connection:
+            for text, values in statements:
+                connection.exec_driver_sql(text, values)
+
+    def _dispose(self, engine: Engine) -> None:
+        del engine
+        self._engine.dispose()

@@ -1,0 +1,105 @@
+"""The extension that writes facts against the writing in Python: same bytes, same values."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from decimal import Decimal
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot.core import events
+from bot.core.events import Amend, Cancel, Order, Signal
+from bot.ledger import native
+from bot.ledger.digest import FIELDS, LATER, decimal_fields, encode, plain, write
+from tests.ledger.samples import FACTS
+from tests.ledger.strategies import of
+
+needs_extension = pytest.mark.skipif(
+    not native.available(), reason="the extension was not built: no C compiler"
+)
+HEAD = ("run", 7, 9)
+
+
+def shape_of(kind):
+    decimals, later = decimal_fields(kind), LATER.get(kind, ())
+    return native.Shape(kind.__name__, FIELDS[kind], decimals, later, plain, encode)
+
+
+def agree(fact):
+    """Both writings of a fact, behind bytes that are already there."""
+    fast, slow = bytearray(b"before\n"), bytearray(b"before\n")
+    quick, careful = shape_of(type(fact)).row(fact, HEAD, fast), write(fact, HEAD, slow)
+    assert [*map(repr, quick)] == [*map(repr, careful)]
+    assert fast == slow
+
+
+@needs_extension
+@pytest.mark.parametrize("kind", get_args(events.Fact), ids=lambda kind: kind.__name__)
+def test_any_fact_is_written_as_python_writes_it(kind):
+    @settings(max_examples=60, deadline=None)
+    @given(of(kind))
+    def check(fact):
+        agree(fact)
+
+    check()
+
+
+@needs_extension
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: type(fact).__name__)
+def test_the_facts_of_a_run_are_written_as_python_writes_them(fact):
+    agree(fact)
+
+
+@needs_extension
+@pytest.mark.parametrize(
+    "text",
+    ["0", "-0", "0.0", "-0.00", "10", "100", "1E+2", "1E-7", "0E-20", "1.50", "-1.5", "0.00000001",
+     "99999999999999999999.000000000001", "-10", "1.0E+30"],
+)  # fmt: skip
+def test_a_decimal_is_written_in_the_same_one_way(text):
+    agree(Order(1, 2, "s", "linear:X", "Buy", "Limit", "GTC", Decimal(text), Decimal(text)))
+    agree(Amend(1, 2, "linear:X", None, Decimal(text)))
+
+
+@needs_extension
+@given(st.text(max_size=20), st.floats(allow_nan=False, allow_infinity=False))
+@settings(max_examples=100, deadline=None)
+def test_text_and_floats_are_written_as_the_encoder_does(text, number):
+    agree(Signal(1, text, "linear:X", number, text))
+    agree(Cancel(-(2**63), 2**63 - 1, text))
+
+
+@needs_extension
+def test_what_cannot_be_written_leaves_no_half_a_line():
+    class Odd:
+        ts, order_id, symbol = 1, 2, object()
+
+    lines = bytearray(b"whole\n")
+    with pytest.raises(TypeError):
+        shape_of(Cancel).row(Odd(), HEAD, lines)
+    with pytest.raises(AttributeError):
+        shape_of(Order).row(Odd(), HEAD, lines)
+    assert bytes(lines) == b"whole\n"
+
+
+@needs_extension
+def test_writing_keeps_no_memory():
+    shape, fact, lines = shape_of(Cancel), Cancel(3, 1, "linear:X"), bytearray()
+
+    def many():
+        for _ in range(2000):
+            shape.row(fact, HEAD, lines)
+            lines.clear()
+
+    many()
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    many()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 2_000
