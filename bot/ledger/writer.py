@@ -27,6 +27,7 @@ from bot.core.events import (
     Fact,
     FeedDown,
     FeedUp,
+    FundingRate,
     Instrument,
     Prediction,
 )
@@ -235,7 +236,7 @@ class _Batch:
         n = entry.first_fact
         for fact in entry.facts:
             kind = type(fact)
-            head = (self._run_id, n, entry.position)
+            head: rows.Row = (self._run_id, n, entry.position)
             if kind in _NAMED:
                 head = (*head, kind.__name__)
             row = self.digest.row(fact, head)
@@ -273,6 +274,8 @@ class _Batch:
                 self._add(tables.commands, rows.command_row(run_id, position, event))
             case Instrument():
                 self._add(tables.instruments, rows.instrument_row(run_id, position, event))
+            case FundingRate():
+                self._add(tables.funding_rates, rows.rate_row(run_id, position, event))
             case Candle():
                 self._add(tables.candles, rows.candle_row(run_id, position, event))
             case FeedDown() | FeedUp():
