@@ -49,6 +49,8 @@ class Exchange:
         self._stops = Stops(account, self._answers, ids)
         self._matcher = Matcher(account, policy, self._answers, self._stops)
         self._symbols: dict[str, SymbolOrders] = {}
+        self.orders_of = self._symbols.get
+        """What we have in a symbol, or None if nothing was ever sent."""
         self.admission = Admission(
             account, self._symbols, policy.market_slippage, policy.beyond_limit
         )
@@ -79,10 +81,6 @@ class Exchange:
         heappush(orders.pending, (due_ns, self._numbers, request))
         if not latency_ns:
             self.advance(orders, due_ns, ts, facts)
-
-    def orders_of(self, symbol: str) -> SymbolOrders | None:
-        """What we have in ``symbol``, or None if nothing was ever sent."""
-        return self._symbols.get(symbol)
 
     def arrive_all(self, stamp_ns: int, ts: int, facts: list[Fact]) -> None:
         """Time has passed for every symbol."""

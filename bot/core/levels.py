@@ -24,5 +24,11 @@ def change_levels(levels: dict[E12, E12], changes: list[Level], best: E12, is_bi
     return max(levels, default=0) if is_bid else min(levels, default=0)
 
 
+def changed_marks(marks: dict[E12, E12], changes: list[Level]) -> list[E12] | None:
+    """The prices that ``changes`` name and ``marks`` hold, in order; None for none."""
+    return [price for price, _ in changes if price in marks] or None
+
+
+marked = native.marked or changed_marks
 apply_levels = native.apply_levels or change_levels
-"""``change_levels``, in C where that was built: it is done for most messages of a feed."""
+"""``changed_marks`` and ``change_levels``, in C where that was built: done for most messages."""

@@ -222,7 +222,9 @@ WIRING: Final[dict[type, frozenset[str]]] = {
     Admission: frozenset(("_account", "_symbols", "_slippage", "beyond_limit")),
     Arrival: frozenset(("_account", "_policy", "_admission", "_matcher", "_stops", "_answers")),
     Answers: frozenset(("_latency", "_market")),
-    Exchange: frozenset(("_market", "_account", "_policy", "_answers", "_stops", "admission")),
+    Exchange: frozenset(
+        ("_market", "_account", "_policy", "_answers", "_stops", "admission", "orders_of")
+    ),
     Stops: frozenset(("_account", "_answers", "_ids")),
     Matcher: frozenset(("_account", "_policy", "_answers", "_stops")),
     Results: frozenset(("_market", "_account")),

@@ -9,6 +9,7 @@ from bisect import insort
 
 from bot.core.book import Book
 from bot.core.events import E12, Level, Side
+from bot.core.levels import marked
 
 UNSEEN_MAX = 32
 """Marked levels beyond the visible depth that are remembered; of more, the nearest half stays."""
@@ -34,9 +35,9 @@ class Taken:
 
     def after_delta(self, book: Book, changes: list[Level]) -> None:
         """Hold the marks of the levels that changed, or came into view, against the book."""
-        marks = self.marks
-        for price, _ in changes:
-            if price in marks:
+        changed = marked(self.marks, changes)
+        if changed is not None:
+            for price in changed:
                 self._look_again(book, price)
         if self._unseen and self._may_show(book, changes):
             worst = book.worst_visible(self._side)

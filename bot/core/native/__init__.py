@@ -12,9 +12,11 @@ from typing import TypeAlias
 from bot.core.events import E8, E12, Level
 
 Apply: TypeAlias = Callable[[dict[E12, E12], list[Level], E12, bool], E12]
+Marked: TypeAlias = Callable[[dict[E12, E12], list[Level]], list[E12] | None]
 Money: TypeAlias = Callable[[int, int], E8]
 
 apply_levels: Apply | None = None
+marked: Marked | None = None
 value_of: Money | None = None
 initial: Money | None = None
 
@@ -23,7 +25,7 @@ try:
 except ImportError:
     pass
 else:
-    apply_levels = _levels.apply_levels
+    apply_levels, marked = _levels.apply_levels, _levels.marked
     value_of, initial = _money.value_of, _money.initial
 
 

@@ -35,3 +35,17 @@ def test_any_changes_leave_the_same_levels_and_the_same_best(batches, is_bid):
 def test_what_is_no_level_is_an_error(changes):
     with pytest.raises(TypeError):
         native.apply_levels({}, changes, 0, True)
+
+
+@needs_extension
+@given(st.dictionaries(PRICES, st.integers(1, 3)), CHANGES)
+@settings(max_examples=200, deadline=None)
+def test_the_same_marks_are_found_changed(marks, changes):
+    assert native.marked(marks, changes) == levels.changed_marks(marks, changes)
+
+
+@needs_extension
+def test_marks_of_what_is_no_level_are_an_error():
+    for wrong in ([(1,)], [[1, 2]], ((1, 2),), [(1, 2), ([], 1)]):
+        with pytest.raises(TypeError):
+            native.marked({1: 1}, wrong)
