@@ -1,4 +1,7 @@
-"""Funding settlements that the stream slept through, read from the venue's history as events."""
+"""Funding settlements as the venue's history has them, read as events.
+
+They pay what the stream slept through, and stand in the ledger beside what it settled.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ GRACE_NS = _MINUTE_NS
 
 
 class MissedFunding:
-    """Remembers each perpetual's next settlement, and asks for it once the stream let it pass.
+    """Remembers each perpetual's next settlement, and asks for it once it is past.
 
     The stream settles one funding time, at the rate that it last told, when it speaks of a later
     one; of what lies between the two nobody tells it. What core has paid already it pays no more,
-    so a settlement may be told twice.
+    so a settlement may be told twice: the ledger then has the venue's rate beside the one paid.
     """
 
     def __init__(self, market: Market) -> None:
@@ -26,7 +29,7 @@ class MissedFunding:
         self._due_ns: dict[str, int] = {}
 
     async def read(self, rest: Rest, now_ns: int) -> list[FundingRate]:
-        """The settlements missed by ``now_ns`` (local), each at its mark. Raises as ``Rest``."""
+        """The settlements past by ``now_ns`` (local), each at its mark. Raises as ``Rest``."""
         venue_ns = now_ns - self._market.offset_ns
         found: list[FundingRate] = []
         for listing in list(self._market.listings.values()):
@@ -40,12 +43,9 @@ class MissedFunding:
     async def _settled(
         self, rest: Rest, listing: Listing, due_ns: int, venue_ns: int
     ) -> list[FundingRate]:
-        """What was settled from ``due_ns`` on; nothing if the stream told of it in time."""
+        """What was settled from ``due_ns`` on; nothing while the history does not tell it."""
         symbol, next_ns = listing.symbol, listing.next_funding_ns
         interval_ns = _interval_ns(listing)
-        if due_ns < next_ns <= due_ns + interval_ns:
-            self._due_ns[symbol] = next_ns
-            return []
         rates = [
             replace(rate, mark=await rest.mark_at(symbol, rate.funding_ts))
             for rate in await rest.funding_between(symbol, due_ns, venue_ns)

@@ -129,7 +129,10 @@ class Terms:
         if self._funding is None:
             return
         for rate in await self._funding(self._rest, self._inbox.now()):
-            log.info("funding was missed", symbol=rate.symbol, funding_ts=rate.funding_ts)
+            log.info(
+                "funding settled, as the venue's history has it", symbol=rate.symbol,
+                funding_ts=rate.funding_ts, rate=str(rate.rate),
+            )  # fmt: skip
             self._put(rate)
 
     def _put(self, event: Any) -> None:

@@ -197,14 +197,18 @@ def settled(count: int) -> list[FundingRate]:
     return [FundingRate(0, ts, LINEAR, Decimal("0.0001"), ts) for ts in stamps]
 
 
-async def test_what_the_stream_settles_is_not_asked_for():
+async def test_what_the_stream_settles_is_asked_for_once_to_stand_beside_what_was_paid():
     known, venue = market(T0), Venue()
+    venue.settled = settled(5)
     missed = MissedFunding(known)
     for n in range(5):
-        assert await missed.read(venue, T0 + n * 8 * H_NS - 2 * GRACE_NS) == []
-        known.listing(LINEAR).next_funding_ns = T0 + (n + 1) * 8 * H_NS
-        assert await missed.read(venue, T0 + n * 8 * H_NS + 2 * GRACE_NS) == []
-    assert venue.asked == []
+        due_ns = T0 + n * 8 * H_NS
+        assert await missed.read(venue, due_ns - 2 * GRACE_NS) == []
+        known.listing(LINEAR).next_funding_ns = due_ns + 8 * H_NS
+        (found,) = await missed.read(venue, due_ns + 2 * GRACE_NS)
+        assert (found.funding_ts, found.mark) == (due_ns, Decimal(100))
+        assert await missed.read(venue, due_ns + 3 * GRACE_NS) == []
+    assert len(venue.asked) == 5
 
 
 async def test_settlements_of_an_outage_are_told_once_each_at_their_mark():

@@ -196,10 +196,17 @@ class Exchange:
     # --- funding -------------------------------------------------------------------------
 
     def fund(self, event: Ticker, facts: list[Fact]) -> None:
-        """Before a ticker, which may speak of the next settlement: pay the one that it is past."""
+        """Before a ticker, which may speak of the next settlement: pay the one that it is past.
+
+        Who holds nothing then has settled it, too: a position of later owes nothing of it.
+        """
         orders = self._symbols.get(event.symbol)
-        if orders is not None and 0 < orders.listing.next_funding_ns <= event.exchange_ts:
-            self._settle_funding(orders, event.ts, facts)
+        listing = self._market.listing(event.symbol) if orders is None else orders.listing
+        if 0 < listing.next_funding_ns <= event.exchange_ts:
+            if orders is None:
+                self._account.settle_funding(listing, event.ts)
+            else:
+                self._settle_funding(orders, event.ts, facts)
 
     def pay(self, event: FundingRate, facts: list[Fact]) -> None:
         """A settled rate from the venue's history: pay it, unless it was."""

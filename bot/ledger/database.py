@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from bot.core.errors import PlainError
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0006", "0007", "0008")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0006", "0007", "0008", "0012")
 """Every schema this program knows, oldest first; the last is the one it uses."""
 _SECRET_QUERIES: Final = ("password", "passfile", "sslpassword")
 _VERSION_TABLE: Final = "alembic_version"

@@ -25,6 +25,7 @@ from bot.core.events import (
     FeedUp,
     Fill,
     FundingPaid,
+    FundingRate,
     Instrument,
     Liquidated,
     Order,
@@ -39,9 +40,9 @@ from bot.ledger.digest import FIELDS, decimal_fields, plain
 from bot.ledger.postings import Posting
 
 Row: TypeAlias = tuple[Any, ...]
-Recorded: TypeAlias = Prediction | FeedDown | FeedUp | Command | Instrument
+Recorded: TypeAlias = Prediction | FeedDown | FeedUp | Command | Instrument | FundingRate
 """Events that have rows of their own; facts apart, every other event is in the journal alone."""
-RECORDED: Final = frozenset((Prediction, FeedDown, FeedUp, Command, Instrument))
+RECORDED: Final = frozenset((Prediction, FeedDown, FeedUp, Command, Instrument, FundingRate))
 
 RECORDED_LIVE: Final = RECORDED | {Candle}
 """Of a live run also the closed bars: no file beside it has them."""
@@ -99,6 +100,7 @@ def fact_of(table: Table, row: Mapping[str, Any]) -> Fact:
 PREDICTION_COLUMNS: Final = tuple(column.name for column in tables.predictions.columns)
 COMMAND_COLUMNS: Final = tuple(column.name for column in tables.commands.columns)
 INSTRUMENT_COLUMNS: Final = tuple(column.name for column in tables.instruments.columns)
+RATE_COLUMNS: Final = tuple(column.name for column in tables.funding_rates.columns)
 GAP_COLUMNS: Final = ("run_id", "position", "symbol", "ts", "reason")
 EQUITY_COLUMNS: Final = tuple(column.name for column in tables.equity.columns)
 CANDLE_COLUMNS: Final = tuple(column.name for column in tables.candles.columns)
@@ -151,6 +153,11 @@ def command_row(run_id: str, position: int, event: Command) -> Row:
 
 def gap_row(run_id: str, position: int, event: FeedDown) -> Row:
     return (run_id, position, event.symbol, event.ts, event.reason)
+
+
+def rate_row(run_id: str, position: int, event: FundingRate) -> Row:
+    key = (run_id, event.symbol, event.funding_ts)
+    return (*key, position, event.ts, plain(event.rate), _bound(event.mark))
 
 
 def candle_row(run_id: str, position: int, event: Candle) -> Row:

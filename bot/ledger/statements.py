@@ -86,6 +86,7 @@ class Statements:
         self.events = {
             tables.predictions: self._insert(tables.predictions, rows.PREDICTION_COLUMNS),
             tables.commands: self._insert(tables.commands, rows.COMMAND_COLUMNS),
+            tables.funding_rates: self._insert(tables.funding_rates, rows.RATE_COLUMNS),
             tables.equity: self._insert(tables.equity, rows.EQUITY_COLUMNS),
             tables.candles: self._insert(tables.candles, rows.CANDLE_COLUMNS),
             tables.predictions_scored: self._insert(tables.predictions_scored, rows.SCORE_COLUMNS),

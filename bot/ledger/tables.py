@@ -276,6 +276,19 @@ instruments: Final = Table(
     text("tiers"),  # JSON: the risk limits, from low to high
 )
 
+funding_rates: Final = Table(
+    "funding_rates",
+    metadata,
+    run_key(),
+    text("symbol", primary_key=True),
+    number("funding_ts", primary_key=True),
+    number("position"),
+    number("ts"),
+    money("rate"),  # what the venue's history says was settled
+    money("mark", nullable=True),
+    sqlite_with_rowid=False,
+)
+
 equity: Final = Table(
     "equity",
     metadata,

@@ -54,9 +54,13 @@ _TEMPLATES: Final = {
         JOIN quotes q ON q.run_id = o.run_id AND q.n = o.n
         WHERE q.bid IS NOT NULL AND q.ask IS NOT NULL""",
     "v_funding": """
-        SELECT run_id, n, {time:funding_ts} AS time, funding_ts, symbol, {num:rate} AS rate,
-          {num:mark} AS mark, {num:position_qty} AS position_qty, {num:amount} AS paid
-        FROM funding_paid""",
+        SELECT f.run_id, f.n, {time:f.funding_ts} AS time, f.funding_ts, f.symbol,
+          {num:f.rate} AS rate, {num:f.mark} AS mark, {num:f.position_qty} AS position_qty,
+          {num:f.amount} AS paid, {num:r.rate} AS venue_rate, {num:r.mark} AS venue_mark,
+          {num:f.position_qty} * {num:r.rate} * {num:r.mark} AS venue_paid,
+          CASE WHEN r.rate IS NULL THEN NULL WHEN r.rate = f.rate THEN 0 ELSE 1 END AS differs
+        FROM funding_paid f LEFT JOIN funding_rates r ON r.run_id = f.run_id
+          AND r.symbol = f.symbol AND r.funding_ts = f.funding_ts""",
     "v_predictions_scored": """
         SELECT p.run_id, p.position, {time:p.read_ts} AS time, p.symbol, p.model, p.horizon,
           p.horizon_ns, p.price, p.expected_return, p.up_probability, p.confidence, p.trained,

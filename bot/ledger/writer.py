@@ -28,6 +28,7 @@ from bot.core.events import (
     Fact,
     FeedDown,
     FeedUp,
+    FundingRate,
     Instrument,
     Prediction,
 )
@@ -273,6 +274,8 @@ class _Batch:
                 found[tables.commands].append(rows.command_row(run_id, position, event))
             case Instrument():
                 found[tables.instruments].append(rows.instrument_row(run_id, position, event))
+            case FundingRate():
+                found[tables.funding_rates].append(rows.rate_row(run_id, position, event))
             case Candle():
                 found[tables.candles].append(rows.candle_row(run_id, position, event))
             case FeedDown() | FeedUp():

@@ -209,7 +209,7 @@ def exposure(fills: Iterable[Mapping[str, Any]], start_ns: int, end_ns: int) -> 
     held: set[str] = set()
     since, total = 0, 0
     for fill in fills:
-        was_in, ts = bool(held), int(fill["exchange_ts"])
+        was_in, ts = bool(held), min(max(int(fill["exchange_ts"]), start_ns), end_ns)
         if Decimal(fill["position_qty"]):
             held.add(str(fill["symbol"]))
         else:

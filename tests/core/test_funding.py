@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
-from bot.core.events import Fill, FundingPaid
+from bot.core.events import Fill, FundingPaid, FundingRate
 from tests.builders import LINEAR, MS, Paper, e12
 
 
@@ -89,3 +91,23 @@ def test_funding_is_settled_in_a_gap() -> None:
     paper.gap(3)
     paper.book(60)
     assert funded(paper) == [(60, 50, "-0.1")]
+
+
+def test_the_history_of_a_settlement_costs_nothing_who_bought_after_it() -> None:
+    paper = Paper()
+    paper.ticker(2, due=50, rate="0.0001", mark="100")
+    paper.ticker(51, due=1000, rate="0.0001", mark="100")
+    paper.place(52, "Buy", 10)
+    paper.step(FundingRate(60 * MS, 50 * MS, LINEAR, Decimal("0.0002"), 50 * MS))
+    assert paper.account.qty(LINEAR) == e12(10)
+    assert funded(paper) == []
+
+
+def test_the_history_of_a_settlement_that_was_paid_at_another_rate_pays_nothing_more() -> None:
+    paper = Paper()
+    paper.place(1, "Buy", 10)
+    paper.ticker(2, due=50, rate="0.0001", mark="100")
+    paper.trade(51, "Buy", "100.1", 1)  # the ticker is late: the last rate settles
+    paper.step(FundingRate(60 * MS, 50 * MS, LINEAR, Decimal("0.0002"), 50 * MS))
+    paper.ticker(61, due=1000, rate="0.0003", mark="100")
+    assert funded(paper) == [(51, 50, "0.1")]

@@ -15,6 +15,7 @@ from bot.core.events import (
     FeedUp,
     Fill,
     FundingPaid,
+    FundingRate,
     Horizon,
     Instrument,
     Liquidated,
@@ -115,6 +116,7 @@ STEPS = [
     (22, rules(T + 9, "0.01"), []),
     (23, Tick(T), [FundingPaid(T, T, BTC, T, D("0.0001"), D(101), D("0.08"), D("0.000808"))]),
     (24, Tick(T), [Liquidated(T, T, BTC, D("0.08"), D(50), D("4.04"))]),
+    (25, FundingRate(T + 9, T, BTC, D("0.00020"), T, D(100)), []),
 ]  # fmt: skip
 FACTS = [fact for _, _, facts in STEPS for fact in facts]
 

@@ -76,6 +76,8 @@ def test_equity_and_funding(ledger):
     assert equity["open_pnl"] == pytest.approx(0.1)
     (paid,) = rows(ledger, "SELECT * FROM v_funding")
     assert (paid["rate"], paid["mark"], paid["paid"]) == (0.0001, 101, 0.000808)
+    assert (paid["venue_rate"], paid["venue_mark"], paid["differs"]) == (0.0002, 100, 1)
+    assert float(paid["venue_paid"]) == pytest.approx(0.0016)
 
 
 def test_round_trips_and_scores(url):

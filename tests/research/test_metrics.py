@@ -98,4 +98,6 @@ def test_round_trips_go_from_flat_to_flat_or_to_a_turn():
     assert metrics.profit_factor(trips) == pytest.approx(25 / 7)
     assert metrics.average_holding_s(trips) == pytest.approx(10e-9)
     assert metrics.exposure(fills, 0, 100) == pytest.approx(0.3)
+    assert metrics.exposure(fills, 5, 15) == pytest.approx(0.5)
+    assert metrics.exposure(fills, 39, 40) == 1.0
     assert metrics.traded_value(fills) == 600

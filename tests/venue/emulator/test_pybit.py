@@ -125,6 +125,23 @@ async def test_pybits_clients_trade_and_hear_of_it(monkeypatch):
                     **btc, side="Buy", orderType="Limit", qty="0.01", price=low, orderLinkId="rests"
                 )
             http.cancel_order(**btc, orderLinkId="rests")
+            high = f"{Decimal(book['a'][0][0]) * Decimal('1.1'):.1f}"
+            http.place_order(
+                **btc,
+                side="Buy",
+                orderType="Market",
+                qty="0.01",
+                triggerPrice=high,
+                triggerDirection=1,
+                triggerBy="MarkPrice",
+                orderLinkId="waits",
+            )
+            http.set_trading_stop(**btc, tpslMode="Full", stopLoss=low, positionIdx=0)
+            waiting = http.get_open_orders(**btc)["result"]["list"]
+            kinds = [(each["stopOrderType"], each["orderStatus"]) for each in waiting]
+            assert kinds[:2] == [("StopLoss", "Untriggered"), ("Stop", "Untriggered")]
+            http.cancel_order(**btc, orderLinkId="waits")
+            http.set_trading_stop(**btc, tpslMode="Full", stopLoss="0", positionIdx=0)
             executions = http.get_executions(category="linear")["result"]["list"]
             assert {each["orderId"] for each in executions} == {taken["result"]["orderId"]}
             (position,) = http.get_positions(**btc)["result"]["list"]
@@ -144,7 +161,7 @@ async def test_pybits_clients_trade_and_hear_of_it(monkeypatch):
                 lambda: [m for m in local.venue.hub.members.values() if m.connection.topics]
             )
             rests = await asyncio.to_thread(trade)
-            await until(lambda: got["order"] and got["order"][-1]["orderStatus"] == "Cancelled")
+            await until(lambda: [o["orderStatus"] for o in got["order"]].count("Deactivated") == 2)
         finally:
             await asyncio.to_thread(socket.exit)
         statuses = [o["orderStatus"] for o in got["order"] if o["orderId"] == rests["orderId"]]
