@@ -27,7 +27,7 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 nightly: $(VENV)/.installed
-	$(BIN)/python -m pytest -m nightly --timeout 7200
+	$(BIN)/python -m pytest -m nightly -n $(WORKERS) --dist worksteal --timeout 7200
 
 bench: $(VENV)/.installed
 	$(BIN)/bot bench feed

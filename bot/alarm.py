@@ -11,8 +11,9 @@ from bot.config_trade import Watch
 from bot.core.events import CommandName, Event, Fact
 from bot.scoring import Figures, Scoring
 
-CHECK_EVERY = 100
-"""Outcomes between two looks at the figures."""
+LOOK_EVERY_NS = 10**9
+"""Between two looks, in the run's time. Each takes one model and horizon in turn, since the figures
+of a thousand outcomes take a millisecond, in which the loop does nothing else."""
 SCORES, INPUTS = "scores", "inputs"
 """Sources of the commands."""
 
@@ -34,27 +35,35 @@ class Alarm:
         self._scoring = scoring
         self._drift = drift
         self._speak = speak
-        self._due = scoring.state.scored + CHECK_EVERY
+        self._due_ns = 0
+        self._turn = 0
         self._spoken: set[str] = set()
 
     def __call__(self, position: int, event: Event, facts: Sequence[Fact]) -> None:
-        del position, event, facts
-        scored = self._scoring.state.scored
-        if scored >= self._due:
-            self._due = scored + CHECK_EVERY
+        del position, facts
+        if event.ts >= self._due_ns:
+            self._due_ns = event.ts + LOOK_EVERY_NS
             self.look()
 
     def look(self) -> None:
-        """Speak if a figure is past its limit."""
-        watch = self._watch
-        for source, reasons in (
-            (SCORES, score_reasons(watch, self._scoring.figures())),
-            (INPUTS, drift_reasons(watch, self._drift())),
-        ):
-            reason = next(reasons, None)
-            if reason is not None and source not in self._spoken:
-                self._spoken.add(source)
-                self._speak(watch.command, source, reason)
+        """Speak if the figures whose turn it is, or the inputs, are past a limit."""
+        watch, series = self._watch, self._scoring.series()
+        if series and watches_scores(watch) and SCORES not in self._spoken:
+            self._turn += 1
+            figures = self._scoring.figures_of(series[self._turn % len(series)])
+            self._say(SCORES, score_reasons(watch, [figures]))
+        if watch.most_drift is not None and INPUTS not in self._spoken:
+            self._say(INPUTS, drift_reasons(watch, self._drift()))
+
+    def _say(self, source: str, reasons: Iterator[str]) -> None:
+        reason = next(reasons, None)
+        if reason is not None:
+            self._spoken.add(source)
+            self._speak(self._watch.command, source, reason)
+
+
+def watches_scores(watch: Watch) -> bool:
+    return watch.least_rank_ic is not None or watch.most_calibration_error is not None
 
 
 def score_reasons(watch: Watch, figures: Sequence[Figures]) -> Iterator[str]:

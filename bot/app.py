@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -42,6 +43,9 @@ from bot.venue.stream import MarketStream
 
 log = structlog.get_logger()
 
+SWITCH_EVERY_S = 0.0005
+"""The inference thread gives the interpreter to a loop that waits for it within that time; Python's
+own 5 ms would be the loop's lag whenever a model reads."""
 CLEAN_ENDS = ("user", "time", operations.MQTT)
 
 
@@ -148,6 +152,7 @@ async def _serve(made: _Paper) -> dict[str, Any]:
         watching = _watching(made, live, observer)
         gc.collect()
         gc.freeze()  # what is loaded stays; to look through it again would stop the loop for 0.1 s
+        sys.setswitchinterval(SWITCH_EVERY_S)
         with ending(_stop(live)):
             await _unwrapped(live.serve([*_feeds(made, live), *watching, *beside.feeds()]))
     summary = _summary(made, live, time.monotonic() - started) | _load(observer)
@@ -341,7 +346,8 @@ async def _open_market(
     await terms.open(kept)
     feed = settings.feed
     for symbol in settings.symbols:
-        candles = await answered(rest.candles(symbol, feed.interval, feed.warmup_candles))
+        history = rest.candles(symbol, feed.interval, feed.warmup_candles)
+        candles = await answered(history, f"candles of {symbol}")
         for candle in candles or ():
             inbox.put(candle)
     inbox.put(Command(inbox.now(), "resume", WARMUP))
@@ -354,8 +360,10 @@ def _load(observer: Observer) -> dict[str, Any]:
     lag = observer.loop_lag
     return {
         "cpu_s": round(times.user + times.system, 2),
+        "cpu_cores": round(observer.cores, 3),
         "loop_lag_p50_ms": lag.quantile(0.5) / 1e6,
         "loop_lag_p99_ms": lag.quantile(0.99) / 1e6,
+        "loop_lag_own_p99_ms": observer.own_lag.quantile(0.99) / 1e6,
     }
 
 

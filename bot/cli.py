@@ -17,6 +17,7 @@ from bot import (
     cli_evaluate,
     cli_inspect,
     cli_models,
+    cli_mqtt,
     cli_record,
     cli_research,
     cli_train,
@@ -43,6 +44,7 @@ app.add_typer(cli_bench.bench, name="bench")
 app.add_typer(cli_config.settings, name="config")
 app.add_typer(cli_train.train, name="train")
 app.add_typer(cli_models.models, name="models")
+app.add_typer(cli_mqtt.mqtt, name="mqtt")
 
 
 def main() -> None:

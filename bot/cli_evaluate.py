@@ -39,6 +39,9 @@ CacheDtype: TypeAlias = Annotated[
 Caches: TypeAlias = Annotated[
     bool, typer.Option("--caches", help="What each kind of cache and window costs instead.")
 ]
+Note: TypeAlias = Annotated[
+    bool, typer.Option("--note", help="Write rank IC and differences to --checkpoint's card.")
+]
 Html: TypeAlias = Annotated[Path | None, typer.Option(help="Write a page with plots.")]
 
 
@@ -57,6 +60,7 @@ def evaluate(
     kv_cache_dtype: CacheDtype = "int8",
     caches: Caches = False,
     html: Html = None,
+    note: Note = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -70,8 +74,10 @@ def evaluate(
     from bot import config as settings_file
     from bot import evaluate as evaluating
     from bot import evaluate_caches
+    from bot.model.registry import Registry
     from bot.model.streamed import Running
     from bot.research import evaluation_page
+    from bot.research.teaching import figures
 
     options = evaluating.Options(
         data, symbol, interval, checkpoint, _ns(since), repair, cost_bps / 1e4,
@@ -88,12 +94,16 @@ def evaluate(
         show.as_json(costs) if as_json else show.as_table("caches", costs, columns)
         return
     card = found.checkpoint.card
+    if note:
+        if checkpoint is None:
+            raise typer.BadParameter("--note needs --checkpoint, whose card it changes")
+        figures.write_figures(Registry().path_of("", checkpoint), found.rows)
     if html is not None:
         evaluation_page.write(html, card, found.subjects, found.rows, notes=found.notes,
                               cost=options.cost)  # fmt: skip
     if as_json:
-        for note in found.notes:
-            typer.echo(note, err=True)
+        for line in found.notes:
+            typer.echo(line, err=True)
         show.as_json(found.rows)
     else:
         _print(card.name, [evaluation_page.verdict(card, found.rows), *found.notes], found.rows)

@@ -33,6 +33,9 @@ Resume: TypeAlias = Annotated[
 ]
 Seed: TypeAlias = Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")]
 Steps: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")]
+TeacherPaths: TypeAlias = Annotated[
+    list[Path] | None, typer.Option("--teacher", help="A checkpoint to learn from; repeat.")
+]
 Save: TypeAlias = Annotated[
     Path | None, typer.Option(help="Write the dataset (.npz) and train nothing.")
 ]
@@ -105,21 +108,59 @@ def prepared(
     resume: Resume = False,
     seed: Seed = None,
     steps: Steps = None,
+    teacher: TeacherPaths = None,
+    odds: Annotated[
+        Path | None, typer.Option(help="A .npy of what trees say of the rows, beside --teacher.")
+    ] = None,
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="How much --odds count beside the teachers.")
+    ] = 0.5,
     as_json: Json = False,
 ) -> None:
-    """Train on a prepared dataset.
+    """Train on a prepared dataset: on what came, or on what teachers say of it.
 
-    Example: `bot train prepared rows.npz --recipe candles --out data/models/mine`
+    Examples: `bot train prepared rows.npz --recipe candles --out data/models/mine` ·
+    `bot train prepared rows.npz --recipe student.json --teacher a/predictor.safetensors --out mine`
     """
     from bot.model.dataset import load_dataset
+    from bot.model.lesson import Teachers
 
     data = load_dataset(dataset)
     name = recipe or ("book" if data.kind == "book" else "candles")
-    _use(data, (out, name, seed, steps, resume), None, half=False, as_json=as_json)
+    teachers = Teachers(tuple(teacher or ()), odds, share)
+    words = (out, name, seed, steps, resume)
+    _use(data, words, None, half=False, as_json=as_json, teachers=teachers)
+
+
+@train.command()
+def shipped(
+    dataset: Annotated[Path, typer.Argument(help="What --save wrote: of candles or of books.")],
+    out: Out,
+    as_json: Json = False,
+) -> None:
+    """Make a checkpoint as those that ship are made: trees, teachers, a student, baselines.
+
+    One that was stopped goes on when it is started again; see docs/training.md.
+
+    Example: `bot train shipped books.npz --out data/models/again`
+    """
+    from bot import train as training
+    from bot.model.dataset import load_dataset
+
+    data = load_dataset(dataset)
+    with show.progressing() as started:
+        summary = training.ship(data, out, started)
+    show.as_json(summary) if as_json else show.as_summary("trained", summary.items())
 
 
 def _use(
-    data: Any, words: tuple[Any, ...], save: Path | None, *, half: bool, as_json: bool
+    data: Any,
+    words: tuple[Any, ...],
+    save: Path | None,
+    *,
+    half: bool,
+    as_json: bool,
+    teachers: Any = None,
 ) -> None:
     """Keep the dataset, or train on it."""
     from bot import train as training
@@ -131,6 +172,7 @@ def _use(
     out, recipe, seed, steps, resume = words
     with show.progressing() as started:
         summary = training.fit(
-            data, recipe, out, seed=seed, steps=steps, resume=resume, progress=started("steps")
-        )
+            data, recipe, out, seed=seed, steps=steps, resume=resume, progress=started("steps"),
+            teachers=teachers,
+        )  # fmt: skip
     show.as_json(summary) if as_json else show.as_summary("trained", summary.items())

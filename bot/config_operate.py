@@ -32,6 +32,7 @@ class Mqtt(Section):
     queue: int = Field(1_000, ge=10, le=100_000)
     prediction_every_s: float = Field(1.0, ge=0)
     status_every_s: float = Field(30.0, ge=1)
+    end_s: float = Field(5.0, ge=0, le=600)
 
 
 class Notify(Section):

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from bot.core.events import BookUpdate, ClockOffset, Event, Fact, Trade
 from bot.core.measurements import FeedLatency
 
-KEPT = 20_000
-"""The newest messages of a category that one measurement looks at."""
+KEPT = 4_000
+"""The newest messages of a category that one measurement looks at: forty of them are above the
+p99, and to sort them stops the loop for less than a millisecond."""
 LATENCY_EVERY_S = 10.0
 
 

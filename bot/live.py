@@ -32,7 +32,9 @@ from bot.venue.stream import MarketStream
 log = structlog.get_logger()
 
 BATCH = 200
-"""Inputs taken before the loop looks at its other tasks."""
+"""Inputs taken from the queue at once."""
+TURN_S = 0.002
+"""Work on inputs before the loop looks at its other tasks."""
 TICK_EVERY_S = 1.0
 
 
@@ -158,14 +160,19 @@ class Live:
 
     async def _pump(self) -> None:
         """Inbox to journal to step, until a stop."""
-        journal, run = self._journal, self._run
+        journal, run, clock = self._journal, self._run, self._loop.time
         while self.stopped_by is None:
-            for item in await self._inbox.take(BATCH):
+            items = await self._inbox.take(BATCH)
+            turn_ends_s = clock() + TURN_S
+            for item in items:
                 journal.append(item)
                 run.take(item)
                 if type(item) is Command and item.name == "stop":
                     self.stopped_by = item
                     break
+                if clock() >= turn_ends_s:
+                    await asyncio.sleep(0)
+                    turn_ends_s = clock() + TURN_S
             await asyncio.sleep(0)
 
     async def _tick(self) -> None:

@@ -7,6 +7,7 @@ however many ask.
 from __future__ import annotations
 
 import asyncio
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -50,7 +51,8 @@ class Observer:
         started_ts: int,
         models: tuple[str, ...] = (),
     ) -> None:
-        self.loop_lag = LatencyHistogram()
+        self.loop_lag, self.own_lag = LatencyHistogram(), LatencyHistogram()
+        self._began_s = (0.0, 0.0)
         self.feed_latency = LatencyHistogram()
         self.inference: Callable[[], state.Inference] | None = None
         self._run, self._inbox, self._writer, self._streams = run, inbox, writer, streams
@@ -80,8 +82,9 @@ class Observer:
 
     async def watch(self) -> None:
         """Measure the loop and keep the depth of every book, until cancelled."""
+        self._began_s = time.monotonic(), time.process_time()
         async with asyncio.TaskGroup() as group:
-            group.create_task(watch_lag(self.loop_lag))
+            group.create_task(watch_lag(self.loop_lag, self.own_lag))
             group.create_task(self._keep_columns())
 
     async def _keep_columns(self) -> None:
@@ -92,6 +95,12 @@ class Observer:
                     self._columns[symbol].append(_column(listing.book, self._inbox.now()))
                 await asyncio.sleep(0)
             await asyncio.sleep(COLUMN_EVERY_S)
+
+    @property
+    def cores(self) -> float:
+        """Processors that this process has used since ``watch`` began, all its threads together."""
+        wall_s, cpu_s = self._began_s
+        return (time.process_time() - cpu_s) / max(time.monotonic() - wall_s, 1e-3)
 
     # --- when somebody asks -------------------------------------------------------------------
 

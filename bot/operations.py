@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -21,15 +22,18 @@ from bot.core.errors import PlainError
 from bot.core.events import Command, CommandName
 from bot.inbox import Inbox
 from bot.jobs import Parts, jobs
+from bot.ledger.database import LedgerError
 from bot.live import Live
 from bot.operate import schedule, service
 from bot.operate.alerts import AlertWatch
 from bot.operate.commands import Commands
 from bot.operate.messages import Status
-from bot.operate.mqtt import CLOSE_S, Broker, Mqtt, State, Wiring, tls_context
+from bot.operate.mqtt import GOODBYE_S, MOST_COUNTED, Broker, Mqtt, State, Wiring, tls_context
 from bot.operate.notify import Limits, Notifier, apprise_sender
 from bot.operate.outbox import FillCursor, Outbox
 from bot.publish import Fills, Publisher
+
+log = structlog.get_logger()
 
 MQTT = "mqtt"
 """The source of commands that came by MQTT."""
@@ -53,6 +57,16 @@ def broker_of(settings: Settings) -> Broker:
     mqtt = settings.mqtt
     tls = tls_context(mqtt.ca_file, mqtt.cert_file, mqtt.key_file) if mqtt.tls else None
     return Broker(mqtt.host, mqtt.port, mqtt.username, secret_values.mqtt_password(settings), tls)
+
+
+def prefix_of(settings: Settings) -> str:
+    """What every topic of this bot begins with."""
+    return f"kvtrader/{settings.instance}"
+
+
+def cursor_path(settings: Settings, run_id: str) -> Path:
+    """Where a run remembers which fills the broker has."""
+    return settings.journal.folder / run_id / "mqtt-fills.json"
 
 
 class Operations:
@@ -108,16 +122,29 @@ class Operations:
         return feeds
 
     async def close(self) -> None:
-        """Send what was committed last, for some seconds at most."""
+        """Send what was committed last, for `mqtt.end_s` at most; tell what was not sent."""
         service.tell("STOPPING=1")
         await self.notifier.close(_ALERTS_S)
         if self._mqtt is None or self._mqtt_task is None:
             return
-        await self._mqtt.close()
-        _, waiting = await asyncio.wait({self._mqtt_task}, timeout=CLOSE_S)
+        try:
+            left = await self._mqtt.close(self._beside.settings.mqtt.end_s)
+        except LedgerError as error:
+            log.warning("whether fills wait for the broker is not known", error=str(error))
+        else:
+            self._tell_left(left)
+        _, waiting = await asyncio.wait({self._mqtt_task}, timeout=GOODBYE_S)
         for task in waiting:
             task.cancel()
             await asyncio.wait({task})
+
+    def _tell_left(self, fills: int) -> None:
+        if fills:
+            log.warning(
+                "the broker is away and has not got every fill: `bot mqtt send` sends them",
+                fills=f"{fills} or more" if fills == MOST_COUNTED else fills,
+                run=self._beside.begun.id,
+            )
 
     def status(self, state: State) -> Status:
         """How the run is, in one message."""
@@ -146,11 +173,10 @@ class Operations:
         beside, mqtt = self._beside, self._beside.settings.mqtt
         begun = beside.begun
         broker = broker_of(beside.settings)
-        folder = beside.settings.journal.folder / begun.id
         wiring = Wiring(
-            f"kvtrader/{beside.settings.instance}",
+            prefix_of(beside.settings),
             self.outbox,
-            FillCursor(folder / "mqtt-fills.json"),
+            FillCursor(cursor_path(beside.settings, begun.id)),
             Fills(beside.ledger, begun.id),
             self.status,
             mqtt.status_every_s,

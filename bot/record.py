@@ -73,7 +73,7 @@ async def record(
 
     ``urls`` are another venue's than Bybit's.
 
-    Raises VenueUnreachable, VenueRefused, MalformedAnswer and JournalError where it cannot begin.
+    Raises RulesUnknown, VenueRefused and JournalError where it cannot begin.
     """
     async with AsyncExitStack() as stack:
         wanted = settings.model_copy(update={"symbols": options.symbols})

@@ -7,8 +7,9 @@ waits and what was seen of late is in ``state``; numbers are floats, nothing her
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
+from operator import mul
 
 from msgspec import Struct
 
@@ -114,7 +115,15 @@ class Scoring:
 
     def figures(self) -> list[Figures]:
         """The rolling figures, by model and horizon."""
-        return [_figures(found) for _, found in sorted(self.state.recent.items()) if found]
+        return [self.figures_of(key) for key in self.series()]
+
+    def series(self) -> list[str]:
+        """The keys of the models and horizons that have outcomes, in order."""
+        return sorted(key for key, found in self.state.recent.items() if found)
+
+    def figures_of(self, key: str) -> Figures:
+        """The rolling figures of one of ``series``."""
+        return _figures(self.state.recent[key])
 
     # --- what waits -------------------------------------------------------------------------
 
@@ -249,17 +258,15 @@ def _calibration_error(moved: list[Scored]) -> float:
 
 def rank_correlation(x: list[float], y: list[float]) -> float | None:
     """Spearman's; None where one side is constant. Ties share their mean rank."""
-    a, b = (list(_ranks(values)) for values in (x, y))
-    middle = (len(a) + 1) / 2
-    product = math.fsum((i - middle) * (j - middle) for i, j in zip(a, b, strict=True))
-    spread = math.fsum((i - middle) ** 2 for i in a) * math.fsum((j - middle) ** 2 for j in b)
-    return product / math.sqrt(spread) if spread > 0 else None
+    a, b = _ranks(x), _ranks(y)
+    spread = sum(map(mul, a, a)) * sum(map(mul, b, b))
+    return sum(map(mul, a, b)) / math.sqrt(spread) if spread else None
 
 
-def _ranks(values: list[float]) -> Iterator[float]:
-    first: dict[float, int] = {}
-    count: dict[float, int] = {}
-    for rank, value in enumerate(sorted(values), 1):
-        first.setdefault(value, rank)
-        count[value] = count.get(value, 0) + 1
-    return (first[value] + (count[value] - 1) / 2 for value in values)
+def _ranks(values: list[float]) -> list[int]:
+    """Twice the distance of each rank from the middle one: an integer, also for ties."""
+    ordered = sorted(values)
+    last = {value: rank for rank, value in enumerate(ordered, 1)}
+    ordered.reverse()
+    first = {value: rank for rank, value in enumerate(ordered, 1)}  # from the end
+    return [last[value] - first[value] for value in values]

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import structlog
 from msgspec.structs import replace
 
+from bot.core.errors import PlainError
 from bot.core.events import FundingRate, Instrument
 from bot.inbox import Inbox
 from bot.venue.address import VenueUnreachable
@@ -30,6 +31,10 @@ NO_ANSWER = (VenueUnreachable, VenueRefused, MalformedAnswer)
 _NOT_LISTED = 0
 
 T = TypeVar("T")
+
+
+class RulesUnknown(PlainError):
+    """The venue's REST does not answer, and no earlier run kept the rules of a symbol."""
 
 
 class Terms:
@@ -58,24 +63,27 @@ class Terms:
         """Queue what must be known before the first frame.
 
         Where REST does not answer, the rules are those ``kept`` from earlier runs, if there are
-        any for every symbol. Raises VenueUnreachable, VenueRefused or MalformedAnswer.
+        any for every symbol. Raises RulesUnknown, or VenueRefused for a symbol that is not listed.
         """
         try:
             await self.rules()
         except NO_ANSWER as error:
             self._remember(kept, error)
-        for part in (self._measure_clock, self._fee_rates, self._missed_funding):
-            await answered(part())
+        await self._clock_and_funding()
+        await answered(self._fee_rates(), "fee rates")
 
     async def keep(self) -> None:
         """The clock and missed settlements every minute, the rules and fee rates every day."""
         while True:
             await self._sleep(CLOCK_EVERY_S)
-            await answered(self._measure_clock())
-            await answered(self._missed_funding())
+            await self._clock_and_funding()
             if self._clock() >= self._rules_due_s:
-                await answered(self.rules())
-                await answered(self._fee_rates())
+                await answered(self.rules(), "rules")
+                await answered(self._fee_rates(), "fee rates")
+
+    async def _clock_and_funding(self) -> None:
+        await answered(self._measure_clock(), "clock")
+        await answered(self._missed_funding(), "funding history")
 
     async def rules(self) -> None:
         """Read the rules and queue them. Raises VenueUnreachable, VenueRefused, MalformedAnswer."""
@@ -89,11 +97,16 @@ class Terms:
         self._rules_due_s = self._clock() + RULES_EVERY_S
 
     def _remember(self, kept: Sequence[Instrument], error: Exception) -> None:
-        """Queue the rules of earlier runs. Raises ``error`` if they do not do."""
+        """Queue the rules of earlier runs. Raises as ``open``."""
+        if isinstance(error, VenueRefused) and error.code == _NOT_LISTED:
+            raise error
         found = {rules.symbol: rules for rules in kept}
         missing = [symbol for symbol in self._symbols if symbol not in found]
-        if missing or (isinstance(error, VenueRefused) and error.code == _NOT_LISTED):
-            raise error
+        if missing:
+            names = ", ".join(missing)
+            raise RulesUnknown(
+                f"{error} No rules of {names} are kept from an earlier run."
+            ) from error
         oldest_ns = min(found[symbol].ts for symbol in self._symbols)
         log.warning(
             "the venue's rules are those of an earlier run; they are asked for every minute",
@@ -124,12 +137,12 @@ class Terms:
         self._inbox.put(replace(event, ts=self._inbox.now()))
 
 
-async def answered(reading: Awaitable[T]) -> T | None:
+async def answered(reading: Awaitable[T], what: str) -> T | None:
     """What was read, or None and a line in the log where the venue's REST did not answer."""
     try:
         return await reading
     except NO_ANSWER as error:
-        log.warning("the venue's terms were not read", error=str(error))
+        log.warning("the venue's terms were not read", what=what, error=str(error))
         return None
 
 

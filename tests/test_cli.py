@@ -73,7 +73,7 @@ def test_the_verbs_are_those_of_the_design():
                            "bench feed", "bench replay", "bench decode",
                            "bench cache", "bench predict", "evaluate", "record", "doctor",
                            "config show", "config check", "config reference", "dashboard", "top",
-                           "train candles", "train book", "train prepared",
+                           "train candles", "train book", "train prepared", "train shipped",
                            "models list", "models show", "models activate",
                            "models evaluate", "models retrain", "models switches",
                            "backtest", "report", "compare",

@@ -11,9 +11,11 @@ import msgspec
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from typer.testing import CliRunner
 
 from bot import config, evaluate_caches
 from bot import evaluate as evaluating
+from bot.cli import app
 from bot.core.errors import PlainError
 from bot.core.events import BookUpdate, Candle
 from bot.evaluate import Evaluation, Options, evaluate
@@ -45,18 +47,18 @@ def quiet(_: str) -> object:
     return lambda _done, _total: None
 
 
-def table(path: Path, rows: int = MINUTES, seed: int = 1) -> Path:
-    """Minutes of a price that takes back a little of each move."""
+def table(path: Path, rows: int = MINUTES, seed: int = 1, minutes: int = 1) -> Path:
+    """Bars of a price that takes back a little of each move."""
     dice = random.Random(seed)
     lines = ["ts_ms,open,high,low,close,volume"]
     price, move = 100.0, 0.0
-    for minute in range(rows):
+    for bar in range(rows):
         opened = price
         move = dice.gauss(-0.2 * move, 0.0005)
         price *= 1 + move
         high, low = max(opened, price) * 1.0001, min(opened, price) * 0.9999
         numbers = f"{opened:.4f},{high:.4f},{low:.4f},{price:.4f},{dice.randint(1, 99)}"
-        lines.append(f"{BEGIN + minute * 60_000},{numbers}")
+        lines.append(f"{BEGIN + bar * minutes * 60_000},{numbers}")
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -137,6 +139,22 @@ def test_rows_of_one_minute_do_not_overlap_and_of_five_every_fifth_counts(
 
 def test_the_same_rows_give_the_same_numbers(folder: Path, found: Evaluation) -> None:
     assert msgspec.json.encode(evaluated(folder).rows) == msgspec.json.encode(found.rows)
+
+
+def test_the_predictor_that_ships_says_the_same_of_the_same_rows_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table(tmp_path / "linear_BTCUSDT_5m.csv", rows=900, minutes=5)
+    words = ["evaluate", "--data", "linear_BTCUSDT_5m.csv", "--json"]
+    first, again = (CliRunner().invoke(app, words) for _ in range(2))
+    assert first.exit_code == again.exit_code == 0, first.output
+    assert first.stdout == again.stdout
+    rows = {(row["horizon"], row["metric"]): row for row in json.loads(first.stdout)}
+    assert {metric for _, metric in rows} == set(METRICS)
+    told = rows[300.0, "rank_ic"]
+    assert (told["model"], told["n"]) == ("predictor", 899)
+    assert set(told["baselines"]) == {"reversal", "momentum", "linear", "boosted_trees"}
 
 
 def test_rows_before_the_beginning_are_context_only(folder: Path) -> None:

@@ -248,7 +248,10 @@ async def test_ten_minutes_of_bad_brokers_and_browsers_change_nothing(folder):
 
 # --- secrets --------------------------------------------------------------------------------------
 
-SECRETS = {name: f"planted-{name}-Xy7" for name in ("mqtt", "notify", "database", "page")}
+SECRETS = {
+    name: f"planted-{name}-Xy7"
+    for name in ("mqtt", "notify", "database", "page", "key", "signature")
+}
 
 
 @pytest.fixture
@@ -304,8 +307,28 @@ def pages_of(page: int, metrics: int) -> list[str]:
     return found
 
 
+def told_by_verbs(folder: Path, db: str, more: dict[str, str]) -> list[str]:
+    """What verbs print and write about a run that has ended, their errors too."""
+    gone = make_url(db).set(database="gone").render_as_string(hide_password=False)
+    done = [
+        bot("config", "show", cwd=folder, **more),
+        bot("config", "check", "--json", cwd=folder, **more),
+        bot("runs", "--json", "--db", db, cwd=folder),
+        bot("report", "--html", "report.html", "--db", db, cwd=folder),
+        bot("db", "export", "exported", "--db", db, cwd=folder),
+    ]
+    assert [each.returncode for each in done] == [0] * len(done), done
+    refused = [
+        bot("runs", "--db", gone, cwd=folder),
+        bot("mqtt", "send", cwd=folder, **more),  # its broker has ended
+    ]
+    assert [each.returncode for each in refused] == [2, 2], refused
+    return [each.stdout + each.stderr for each in (*done, *refused)]
+
+
 async def test_planted_secrets_are_in_no_log_page_topic_journal_file_or_row(folder, postgres):
     (folder / "secret-urls").write_text(f"json://u:{SECRETS['notify']}@127.0.0.1:9/\n")
+    (folder / "secret-key").write_text(f"{SECRETS['key']}\n{SECRETS['signature']}\n")
     async with amqtt_broker(free_port()) as port, Listener(port) as listener:
         more = on_mqtt(
             port, BOT__MQTT__USERNAME="me", BOT__MQTT__PASSWORD=SECRETS["mqtt"],
@@ -314,7 +337,7 @@ async def test_planted_secrets_are_in_no_log_page_topic_journal_file_or_row(fold
             BOT__SCHEDULE__HEARTBEAT__WHEN="every 1s", BOT__SCHEDULE__REPORT__WHEN="every 1s",
             BOT__SCHEDULE__BACKUP__WHEN="every 2s", BOT__SCHEDULE__JOURNAL__WHEN="every 1s",
             BOT__DASHBOARD__ENABLED="true", BOT__DASHBOARD__PORT=str(page := free_port()),
-            BOT__DASHBOARD__TOKEN=SECRETS["page"],
+            BOT__DASHBOARD__TOKEN=SECRETS["page"], BOT__API__KEY_FILE=str(folder / "secret-key"),
             BOT__METRICS__ENABLED="true", BOT__METRICS__PORT=str(metrics := free_port()),
         )  # fmt: skip
         with Bot(folder, **more) as running:
@@ -323,16 +346,15 @@ async def test_planted_secrets_are_in_no_log_page_topic_journal_file_or_row(fold
             summary = await asyncio.to_thread(running.end, signal.SIGINT)
         await until(lambda: of(listener, "status")[-1]["state"] == "offline")
     shown = [
-        bot("config", "show", cwd=folder, **more).stdout,
-        bot("config", "check", "--json", cwd=folder, **more).stdout,
-        bot("runs", "--json", "--db", postgres, cwd=folder).stdout,
+        *await asyncio.to_thread(told_by_verbs, folder, postgres, more),
         json.dumps(summary),
         await rows_of(postgres),
         *pages,
         *(str(each) for each in listener.heard),
         *files_below(folder).values(),
     ]
-    assert len(files_below(folder)) > 4
+    written = {path.rpartition("/")[2] for path in files_below(folder)}
+    assert {"report.html", "fills.csv", f"stderr-{running.port}.txt"} <= written, written
     assert "alert" in running.errors
     for name, secret in SECRETS.items():
         assert not [part[:300] for part in shown if secret in part], name

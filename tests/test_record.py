@@ -30,7 +30,7 @@ from bot.local_venue import Urls
 from bot.opening import Opening
 from bot.record import RecordOptions, record
 from bot.replay import ReplayOptions, open_recording, replay
-from bot.venue.address import VenueUnreachable
+from bot.terms import RulesUnknown
 from bot.venue.archive import read_capture
 from bot.venue.emulator import Venue
 from bot.venue.emulator.control import Control, FaultRequest
@@ -227,7 +227,7 @@ async def test_a_folder_that_another_process_records_into_is_refused(tmp_path):
 
 async def test_nobody_there_is_an_error(tmp_path):
     nowhere = Urls("ws://127.0.0.1:9", "http://127.0.0.1:9")
-    with pytest.raises(VenueUnreachable, match=r"127\.0\.0\.1:9"):
+    with pytest.raises(RulesUnknown, match=r"127\.0\.0\.1:9"):
         await record(SETTINGS, options(tmp_path / "rec"), urls=nowhere)
 
 

@@ -231,5 +231,36 @@ def test_the_alarm_speaks_once_for_each_source() -> None:
     for minute in range(1, 400):
         market.close(minute, 100 + minute % 2)
         market.predict(minute * 60 + 0.02, 100.0 + minute % 2, 60.0, up=0.95)
-        alarm(0, FeedDown(0, "", ""), [])
-    assert spoken == [("pause", SCORES), ("pause", INPUTS)]
+        alarm(0, FeedDown(minute * 60 * S, "", ""), [])
+    assert sorted(spoken) == [("pause", INPUTS), ("pause", SCORES)]
+
+
+def test_the_alarm_looks_at_one_series_a_second_in_turn() -> None:
+    scoring, spoken = Scoring(lambda _: None), []
+    for horizon, up in enumerate((0.5, 0.5, 0.99)):
+        scoring.state.recent[f"m {horizon}"] = [
+            Scored(0, SYMBOL, "m", horizon, S, 0, 0, 0.001, up, 0.01 * (-1) ** n) for n in range(50)
+        ]
+    watch = Watch(most_calibration_error=0.2, least_scored=50)
+    alarm = Alarm(watch, scoring, dict, lambda *said: spoken.append(said))
+    looks = []
+    for tick in range(40):  # ten a second
+        alarm(0, FeedDown(tick * S // 10, "", ""), [])
+        looks.append(len(spoken))
+    (first,) = [tick for tick in range(40) if looks[tick] and not looks[tick - 1]]
+    assert first in (0, 10, 20)  # one of three looks meets the bad series
+    assert [source for _, source, _ in spoken] == [SCORES]
+
+
+def test_an_alarm_without_limits_works_out_no_figures() -> None:
+    class Unread(Scoring):
+        def figures_of(self, key: str) -> Figures:
+            raise AssertionError(key)
+
+    market = Market()
+    market.scoring = Unread(lambda _: market.value)
+    market.close(1, 100)
+    market.predict(60.02, 100.0, 60.0)
+    market.close(2, 101)
+    assert market.scoring.series()
+    Alarm(Watch(), market.scoring, dict, lambda *_: None)(0, FeedDown(S, "", ""), [])

@@ -16,7 +16,7 @@ from bot.ledger.runs import start_run
 from bot.ledger.schema import open_ledger
 from bot.ledger.writer import LedgerWriter
 from bot.missed_funding import GRACE_NS, MissedFunding
-from bot.terms import CLOCK_EVERY_S, RULES_EVERY_S, Terms
+from bot.terms import CLOCK_EVERY_S, RULES_EVERY_S, RulesUnknown, Terms
 from bot.venue.address import VenueUnreachable
 from bot.venue.rest import VenueRefused
 from tests.builders import LINEAR, SPOT, rules
@@ -143,15 +143,26 @@ async def test_rules_of_an_earlier_run_open_a_run_and_are_asked_for_every_minute
     [
         ([], VenueUnreachable("http://x", "nothing there")),
         ([rules(SPOT)], VenueUnreachable("http://x", "nothing there")),
-        ([rules(LINEAR)], VenueRefused("http://x", 0, "linear:BTCUSDT not listed")),
     ],
 )
-async def test_without_rules_of_every_symbol_or_a_listing_no_run_begins(kept, error):
+async def test_without_kept_rules_of_every_symbol_no_run_begins_and_it_says_of_which(kept, error):
     venue = Venue()
     made, _ = terms(venue)
     venue.error = error
-    with pytest.raises(type(error)):
+    with pytest.raises(RulesUnknown) as caught:
         await made.open(kept)
+    assert str(caught.value) == (
+        "http://x cannot be reached: nothing there. "
+        "No rules of linear:BTCUSDT are kept from an earlier run."
+    )
+
+
+async def test_kept_rules_do_not_list_a_symbol_that_the_venue_does_not():
+    venue = Venue()
+    made, _ = terms(venue)
+    venue.error = VenueRefused("http://x", 0, "linear:BTCUSDT not listed")
+    with pytest.raises(VenueRefused):
+        await made.open([rules(LINEAR)])
 
 
 async def test_the_ledger_keeps_the_newest_rules_of_a_symbol_over_all_runs(tmp_path):

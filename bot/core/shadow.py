@@ -22,6 +22,7 @@ from bot.core.events import (
     Fact,
     Fill,
     Order,
+    Refusal,
     Rejected,
 )
 from bot.core.exchange import Exchange
@@ -37,7 +38,8 @@ _REFUSALS = frozenset(("EC_PostOnlyWillTakeLiquidity", "EC_CancelForNoFullFill")
 class Shadow:
     """``facts`` are those since they were last taken away; nobody answers a strategy from here.
 
-    ``refusals_that_differ`` counts what the venue refused in one of the two accounts only.
+    ``refusals_that_differ`` counts what strategies asked for and the venue refused in one of the
+    two accounts only. Exits that a venue made are that account's own and do not count.
     """
 
     def __init__(self, market: Market, usdt: E8, leverage: E12, policy: FillPolicy) -> None:
@@ -51,6 +53,8 @@ class Shadow:
         self.refusals = 0
         self.refusals_that_differ = 0
         self._seen = 0
+        self._asked: list[int] = []  # orders of this step
+        self._exits: list[int] = []  # open ones that the trading account's venue made
 
     @property
     def name(self) -> str:
@@ -67,7 +71,9 @@ class Shadow:
 
         What is meant for an exit of that account's position means ours of the same kind.
         """
-        if not isinstance(request, Order):
+        if isinstance(request, Order):
+            self._asked.append(request.id)
+        else:
             request = self._ours(request, trading)
         self.exchange.submit(request, ts, self.facts, counts=counts)
 
@@ -89,10 +95,19 @@ class Shadow:
         self._seen = len(self.facts)
         if not ours and not trading:
             return
-        refused = _refused(ours)
+        self._exits += [
+            fact.id
+            for fact in trading
+            if type(fact) is Order and fact.stop_type is not None and fact.id not in self._asked
+        ]
+        refused = self._refused(ours)
         self.refusals += len(refused)
-        self.refusals_that_differ += len(refused ^ _refused(trading))
+        self.refusals_that_differ += len(refused ^ self._refused(trading))
         self.fills += sum(type(fact) is Fill for fact in ours)
+        self._asked.clear()
+        if self._exits:
+            ended = {fact.order_id for fact in trading if _is_end(fact)}  # type: ignore[union-attr]
+            self._exits = [order_id for order_id in self._exits if order_id not in ended]
 
     def take(self) -> list[Fact]:
         """The facts since the last call; ``told`` counts all that were taken."""
@@ -100,13 +115,22 @@ class Shadow:
         self.told += len(facts)
         return facts
 
+    def _refused(self, facts: Sequence[Fact]) -> set[tuple[int, str]]:
+        """(order id, request) of what the venue did not let in, of what strategies asked for."""
+        found: set[tuple[int, str]] = set()
+        for fact in facts:
+            if type(fact) is Rejected:
+                found.add((fact.order_id, fact.request))
+            elif type(fact) is Cancelled and fact.reason in _REFUSALS:
+                found.add((fact.order_id, "order"))
+        if not found:
+            return found
+        return {each for each in found if each[0] < FIRST_ID and each[0] not in self._exits}
 
-def _refused(facts: Sequence[Fact]) -> set[tuple[int, str]]:
-    """(order id, request) of what the venue did not let in."""
-    found: set[tuple[int, str]] = set()
-    for fact in facts:
-        if type(fact) is Rejected and fact.order_id < FIRST_ID:
-            found.add((fact.order_id, fact.request))
-        elif type(fact) is Cancelled and fact.reason in _REFUSALS:
-            found.add((fact.order_id, "order"))
-    return found
+
+def _is_end(fact: Fact) -> bool:
+    """Whether an order is over with it."""
+    kind = type(fact)
+    if kind is Rejected:
+        return fact.request == "order"  # type: ignore[union-attr]
+    return kind is Cancelled or kind is Refusal or (kind is Fill and not fact.leaves)  # type: ignore[union-attr]

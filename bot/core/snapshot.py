@@ -12,7 +12,7 @@ from collections import deque
 from typing import Final, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from bot.core.account import Account, Position
 from bot.core.admission import Admission
@@ -145,6 +145,7 @@ class SavedShadow(Struct):
     told: int
     refusals: int
     refusals_that_differ: int
+    _exits: list[int] = field(default_factory=list)
 
 
 class SavedResults(Struct):
@@ -230,7 +231,7 @@ WIRING: Final[dict[type, frozenset[str]]] = {
     Scope: frozenset(("limits", "desks")),
     Risk: frozenset(("_limits", "_market", "_account", "_desks")),
     # Its facts are handed over within a step, as the engine's are.
-    Shadow: frozenset(("policy", "facts", "_seen")),
+    Shadow: frozenset(("policy", "facts", "_seen", "_asked")),
     SymbolOrders: frozenset(("listing",)),
     Taken: frozenset(("_side",)),
     View: frozenset(("name", "symbols", "_market", "_account", "_ids")),

@@ -16,6 +16,9 @@ int4        D/2 x uint8         D/2 x uint8         scale, zero   scale, zero   
 k8v4        D x int8            D/2 x uint8         fp16 scale    scale, zero   66 + 36
 ==========  ==================  ==================  ============  ============  =================
 
+int8 codes of paged blocks lie in tiles instead (see ``tiles.py``) where block_size and head_dim let
+them: so the native kernels need not sum across lanes.
+
 A value is ``raw * scale + zero``. ``int4``: element 2 i is the low nibble of byte i, 2 i + 1 the
 high one, raw is 0 to 15, and the params are two fp16 numbers, scale then zero. ``e4m3``: the bits
 of a float8_e4m3fn (1 sign, 4 exponent with bias 7, 3 mantissa; no infinity; 0x7f is NaN).
@@ -33,6 +36,7 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
+from bot.kvcache import tiles
 from bot.kvcache.quantize import formats_named
 
 _ALIGN = 64  # a cache line
@@ -125,7 +129,7 @@ class CacheSpec(Struct, frozen=True):
 
 
 class Views(Struct, frozen=True):
-    """A pool's storage, typed: [rows, layers, heads, block_tokens, element].
+    """A pool's storage, typed: [rows, layers, heads, block_tokens, element], or in tiles.
 
     A row starts every ``row_bytes``, the greatest step that meets every block's start, so rows
     overlap; only those that ``row_of`` gives are blocks.
@@ -138,6 +142,7 @@ class Views(Struct, frozen=True):
     slab_rows: int
     block_rows: int
     per_slab: int
+    tiled: bool
 
     def row_of(self, block: int) -> int:
         """The row of a pool's block id."""
@@ -167,6 +172,13 @@ class Layout:
         self.block_bytes = offset
 
     @property
+    def tiled(self) -> bool:
+        """Whether the codes lie in tiles."""
+        spec = self.spec
+        paged = not spec.contiguous and spec.kv_cache_dtype == "int8"
+        return paged and tiles.fit(spec.block_size, spec.head_dim)
+
+    @property
     def token_bytes(self) -> float:
         """Bytes of one token over all layers: codes and scales, alignment included."""
         return self.block_bytes / self.spec.block_tokens
@@ -189,12 +201,18 @@ class Layout:
             rows = (last // row_bytes + 1, math.prod(shape) * width * dtype.itemsize)
             section = storage.as_strided(rows, (row_bytes, 1), storage.storage_offset() + offset)
             typed.append(section.view(dtype).view(rows[0], *shape, width))
+        k_codes, v_codes, k_params, v_params = typed
+        if self.tiled:
+            heads = (-1, spec.layers, spec.kv_heads)
+            k_codes = k_codes.view(*heads, *tiles.key_shape(spec.block_size, spec.head_dim))
+            v_codes = v_codes.view(*heads, *tiles.value_shape(spec.block_size, spec.head_dim))
         return Views(
-            k_codes=typed[0],
-            v_codes=typed[1],
-            k_params=typed[2],
-            v_params=typed[3],
+            k_codes=k_codes,
+            v_codes=v_codes,
+            k_params=k_params,
+            v_params=v_params,
             slab_rows=slab_bytes // row_bytes,
             block_rows=self.block_bytes // row_bytes,
             per_slab=per_slab,
+            tiled=self.tiled,
         )

@@ -6,6 +6,7 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
+from bot.kvcache import tiles
 from bot.kvcache.layout import CacheSpec, Views
 from bot.kvcache.quantize import Coded, Format
 from bot.kvcache.table import BlockTable
@@ -32,9 +33,19 @@ class Segment(Struct, frozen=True):
     def read(self, views: Views, formats: Formats, layer: int, dtype: torch.dtype) -> KeysValues:
         """One layer's keys and values, each [Hkv, S, D]."""
         keys, values = formats
-        k = self._gather(views.k_codes[:, layer]), self._gather(views.k_params[:, layer])
-        v = self._gather(views.v_codes[:, layer]), self._gather(views.v_params[:, layer])
+        k_codes, v_codes = self._codes(views, layer)
+        k = k_codes, self._gather(views.k_params[:, layer])
+        v = v_codes, self._gather(views.v_params[:, layer])
         return keys.decode(*k, dtype), values.decode(*v, dtype)
+
+    def _codes(self, views: Views, layer: int) -> tuple[Tensor, Tensor]:
+        k, v = views.k_codes[:, layer], views.v_codes[:, layer]
+        if not views.tiled or isinstance(self.rows, int):
+            return self._gather(k), self._gather(v)
+        meant = slice(self.first, self.first + self.count)
+        keys = tiles.take_keys(k.index_select(0, self.rows))
+        values = tiles.take_values(v.index_select(0, self.rows))
+        return keys[:, meant], values[:, meant]
 
     def _gather(self, view: Tensor) -> Tensor:
         if isinstance(self.rows, int):
@@ -49,16 +60,20 @@ def write(
     views: Views, formats: Formats, table: BlockTable, layer: int, first: int, k: Tensor, v: Tensor
 ) -> None:
     """Encode keys and values [T, Hkv, D] of the tokens from ``first`` into the table's blocks."""
-    sections = []
-    targets = ((views.k_codes, views.k_params), (views.v_codes, views.v_params))
-    for x, kind, (codes_view, params_view) in zip((k, v), formats, targets, strict=True):
-        codes, params = kind.encode(x)
-        sections.append((codes_view, codes))
+    codes, sections = [], []
+    for x, kind, params_view in zip((k, v), formats, (views.k_params, views.v_params), strict=True):
+        coded, params = kind.encode(x)
+        codes.append(coded)
         if kind.params:
             sections.append((params_view, params))
+    if not views.tiled:
+        sections += zip((views.k_codes, views.v_codes), codes, strict=True)
     done = 0
     for number, offset, count in table.runs(first, k.shape[0]):
         row = views.row_of(table.blocks[number])
+        if views.tiled:
+            tiles.put_keys(views.k_codes[row, layer], offset, codes[0][done : done + count])
+            tiles.put_values(views.v_codes[row, layer], offset, codes[1][done : done + count])
         for view, x in sections:
             # [T, Hkv, E] -> the block's [Hkv, T, E]
             part = x[done : done + count].transpose(0, 1)

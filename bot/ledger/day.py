@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -32,7 +32,7 @@ def day(connection: Connection, *, run: str, start_ns: int, end_ns: int) -> dict
 
     symbols = _symbols(rows(tables.fills), rows(tables.funding_paid))
     kind = tables.order_events.c.kind
-    gaps = list(rows(tables.gaps))
+    gaps = _gaps(connection, run, start_ns, end_ns)
     return {
         "run": run,
         "start_ts": start_ns,
@@ -45,10 +45,33 @@ def day(connection: Connection, *, run: str, start_ns: int, end_ns: int) -> dict
         "liquidations": count(tables.liquidations),
         "predictions": count(tables.predictions, tables.predictions.c.horizon == 0),
         "commands": count(tables.commands),
-        "gaps": len(gaps),
-        "gap_s": sum((gap["end_ts"] or end_ns) - gap["ts"] for gap in gaps) / 1e9,
+        "gaps": sum(each["gaps"] for each in gaps),
+        "gap_s": sum(each["seconds"] for each in gaps),
+        "gaps_by_symbol": gaps,
         "symbols": [{"symbol": name, **_plain(sums)} for name, sums in sorted(symbols.items())],
     }
+
+
+def _gaps(connection: Connection, run: str, start_ns: int, end_ns: int) -> list[dict[str, Any]]:
+    """When books were unknown, by symbol; of a gap over midnight what lies within the day."""
+    gaps = tables.gaps.c
+    statement = select(gaps.symbol, gaps.reason, gaps.ts, gaps.end_ts).where(
+        gaps.run_id == run, gaps.ts < end_ns, gaps.end_ts.is_(None) | (gaps.end_ts > start_ns)
+    )
+    found: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for symbol, reason, ts, end_ts in connection.execute(statement):
+        within_ns = min(end_ts or end_ns, end_ns) - max(ts, start_ns)
+        found[symbol].append((within_ns, reason))
+    return [
+        {
+            "symbol": symbol,
+            "gaps": len(each),
+            "seconds": sum(within_ns for within_ns, _ in each) / 1e9,
+            "longest_s": max(within_ns for within_ns, _ in each) / 1e9,
+            "reasons": dict(sorted(Counter(reason for _, reason in each).items())),
+        }
+        for symbol, each in sorted(found.items())
+    ]
 
 
 def _symbols(fills: Iterator[Any], funding: Iterator[Any]) -> dict[str, dict[str, Any]]:

@@ -342,8 +342,8 @@ class BookTokens:
         bid, bid_qty = bids[0][0] * _E12, bids[0][1] * _E12
         ask, ask_qty = asks[0][0] * _E12, asks[0][1] * _E12
         mid = (bid + ask) / 2
-        bid_away, bid_size = _side(bids, mid, -1)
-        ask_away, ask_size = _side(asks, mid, 1)
+        away, size = _sides(bids, asks, mid)
+        bid_size, ask_size = size[:BOOK_LEVELS], size[BOOK_LEVELS:]
         micro = (bid * ask_qty + ask * bid_qty) / (bid_qty + ask_qty)
         flow = 0.0 if self._gap else _order_flow(self._bids[0], self._asks[0], bids[0], asks[0])
         elapsed_ms = max(update.exchange_ts - self._exchange_ts, 0) / 1e6
@@ -360,8 +360,9 @@ class BookTokens:
             float(self._gap),
         )
         token = np.empty(BOOK_FEATURES, dtype=np.float32)
-        token[0:20], token[20:40] = bid_away, _LOG_SHARE * np.log1p(bid_size)
-        token[40:60], token[60:80] = ask_away, _LOG_SHARE * np.log1p(ask_size)
+        logs = _LOG_SHARE * np.log1p(size)
+        token[0:20], token[20:40] = away[:BOOK_LEVELS], logs[:BOOK_LEVELS]
+        token[40:60], token[60:80] = away[BOOK_LEVELS:], logs[BOOK_LEVELS:]
         token[80:] = scalars
         self._bids, self._asks, self.mid = bids, asks, mid
         self._exchange_ts, self._gap = update.exchange_ts, False
@@ -370,15 +371,21 @@ class BookTokens:
         return token
 
 
-def _side(
-    levels: list[Level], mid: float, sign: int
+def _sides(
+    bids: list[Level], asks: list[Level], mid: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Asinh distance from mid in basis points, and notional in units; 0, 0 where no level is."""
-    away, size = np.zeros(BOOK_LEVELS), np.zeros(BOOK_LEVELS)
-    pairs = np.array(levels, dtype=np.float64) * _E12
-    count = len(levels)
-    away[:count] = np.arcsinh(sign * np.log(pairs[:, 0] / mid) / _BASIS_POINT)
-    size[:count] = pairs[:, 0] * pairs[:, 1] / _NOTIONAL_UNIT
+    """Of both sides, bids first [2 * BOOK_LEVELS]: asinh distance from mid in basis points, and
+    notional in units; 0, 0 where no level is."""
+    away, size = np.zeros(2 * BOOK_LEVELS), np.zeros(2 * BOOK_LEVELS)
+    pairs = np.array(bids + asks, dtype=np.float64) * _E12
+    prices = pairs[:, 0]
+    moves = np.log(prices / mid)
+    count = len(bids)
+    np.negative(moves[:count], out=moves[:count])
+    distances, notionals = np.arcsinh(moves / _BASIS_POINT), prices * pairs[:, 1] / _NOTIONAL_UNIT
+    for first, part in ((0, slice(count)), (BOOK_LEVELS, slice(count, None))):
+        end = first + len(distances[part])
+        away[first:end], size[first:end] = distances[part], notionals[part]
     return away, size
 
 

@@ -40,8 +40,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 FLOOD_PER_S = 50
 """More commands than this in a second are a flood: none is heard for FLOOD_PAUSE_S."""
 FLOOD_PAUSE_S = 60.0
-CLOSE_S = 3.0
-"""How long the end of a run waits for what is still to be sent."""
+GOODBYE_S = 3.0
+"""How long the last message of a connection may take."""
+MOST_COUNTED = 10_000
 _TOLD_AGAIN_S = 0.1
 
 
@@ -79,10 +80,12 @@ async def reach(broker: Broker, timeout_s: float) -> None:
         async with client:
             pass
     except aiomqtt.MqttError as error:
-        where = f"mqtt://{broker.host}:{broker.port}"
-        raise BrokerError(
-            f"{where}: {error}: check mqtt.host, mqtt.port and the password"
-        ) from error
+        raise _away(broker, error) from error
+
+
+def _away(broker: Broker, error: aiomqtt.MqttError) -> BrokerError:
+    where = f"mqtt://{broker.host}:{broker.port}"
+    return BrokerError(f"{where}: {error}: check mqtt.host, mqtt.port and the password")
 
 
 class Wiring(Struct, frozen=True):
@@ -138,7 +141,7 @@ class Mqtt:
 
     def __init__(self, broker: Broker, wiring: Wiring) -> None:
         self._broker, self._wiring = broker, wiring
-        self._closing = asyncio.Event()
+        self._ending, self._closing = asyncio.Event(), asyncio.Event()
         self._sending = 0
         self._listen_from_s = 0.0
         self.is_connected = False
@@ -164,15 +167,28 @@ class Mqtt:
             await self._pause(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - no secret
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
-    async def close(self) -> None:
-        """Send what waits, for a few seconds at most, say ``offline`` and end ``run``."""
-        end_s = time.monotonic() + CLOSE_S
+    async def close(self, within_s: float) -> int:
+        """Send what waits, for so long at most, say ``offline`` and end ``run``.
+
+        A broker that is away is waited for while there are fills for it. Returns how many fills
+        are left, MOST_COUNTED at most. Raises PlainError where the ledger cannot tell.
+        """
+        end_s = time.monotonic() + within_s
         outbox = self._wiring.outbox
-        while self.is_connected and time.monotonic() < end_s:
-            if not (len(outbox) or outbox.fills_due.is_set() or self._sending):
-                break
-            await asyncio.sleep(0.02)
-        self._closing.set()
+        self._ending.set()
+        try:
+            has_fills = bool(self.is_connected or await self._unsent(1))
+            while time.monotonic() < end_s:
+                waits = len(outbox) or outbox.fills_due.is_set() or self._sending
+                if not (waits if self.is_connected else has_fills):
+                    break
+                await asyncio.sleep(0.02)
+        finally:
+            self._closing.set()
+        return await self._unsent(MOST_COUNTED)
+
+    async def _unsent(self, most: int) -> int:
+        return len(await self._wiring.read_fills(self._wiring.cursor.next_fact, most))
 
     def _client(self) -> aiomqtt.Client:
         broker, wiring = self._broker, self._wiring
@@ -199,8 +215,12 @@ class Mqtt:
             await self._publish_status(client, "offline")
 
     async def _pause(self, seconds: float) -> None:
+        """Wait before the next try; the end of the run tries again at once, then ever so often."""
+        ending, seconds = (
+            (self._closing, FIRST_PAUSE_S) if self._ending.is_set() else (self._ending, seconds)
+        )
         try:
-            await asyncio.wait_for(self._closing.wait(), seconds)
+            await asyncio.wait_for(ending.wait(), seconds)
         except TimeoutError:
             return
 
@@ -244,11 +264,8 @@ class Mqtt:
             self._sending += 1
             try:
                 outbox.fills_due.clear()
-                fills = await self._wiring.read_fills(cursor.next_fact, TOGETHER)
-                await _all_of(self._publish(client, "fill", encode(fill)) for fill in fills)
-                if fills:
+                if await _deliver(client, self._wiring.prefix, cursor, self._wiring.read_fills):
                     outbox.fills_due.set()  # there may be more
-                    cursor.advance(fills[-1].fact + 1)
             except (PlainError, OSError) as error:  # the ledger is away, or the cursor's disk full
                 outbox.fills_due.set()
                 log.warning("fills wait to be sent", error=str(error))
@@ -276,6 +293,34 @@ class Mqtt:
                 answer = self._wiring.commands.answer(message.payload, retained=message.retain)
                 if answer is not None:
                     self._wiring.outbox.put(*answer)
+
+
+async def send_fills(
+    broker: Broker, prefix: str, cursor: FillCursor, read_fills: ReadFills, timeout_s: float
+) -> int:
+    """Deliver the fills of a run that has ended, over a connection of its own; how many.
+
+    Raises BrokerError where the broker is away or goes away; the cursor knows how far it came.
+    """
+    sent = 0
+    try:
+        async with _Client(**_options(broker), timeout=timeout_s) as client:
+            while delivered := await _deliver(client, prefix, cursor, read_fills):
+                sent += delivered
+    except aiomqtt.MqttError as error:
+        raise _away(broker, error) from error
+    return sent
+
+
+async def _deliver(
+    client: aiomqtt.Client, prefix: str, cursor: FillCursor, read_fills: ReadFills
+) -> int:
+    """The next fills that the cursor knows of, all of them acknowledged; how many."""
+    fills = await read_fills(cursor.next_fact, TOGETHER)
+    await _all_of(client.publish(f"{prefix}/fill", encode(fill), qos=1) for fill in fills)
+    if fills:
+        cursor.advance(fills[-1].fact + 1)
+    return len(fills)
 
 
 async def _first_of(*coroutines: Coroutine[Any, Any, object]) -> None:

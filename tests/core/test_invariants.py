@@ -37,6 +37,7 @@ from bot.ledger.digest import FactDigest
 from bot.run import Memory, Run
 from tests.builders import LINEAR, SPOT, e12
 from tests.core.lives import DEPOSIT, SYMBOLS, engine, feed
+from tests.shards import shards
 
 GENERATE = [Phase.explicit, Phase.reuse, Phase.generate]
 
@@ -193,9 +194,10 @@ def test_a_random_life_breaks_no_law(seed: int) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(3600)
-def test_a_random_life_breaks_no_law_all_night() -> None:
-    for seed in range(5000):
+@pytest.mark.timeout(1800)
+@shards(5000, parts=10)
+def test_a_random_life_breaks_no_law_all_night(seeds: range) -> None:
+    for seed in seeds:
         try:
             live_through(seed)
         except (AssertionError, LookupError) as error:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from bot.core.events import Amend, BookUpdate, Cancel, Cancelled, FeedDown, Fill, Rejected, Trade
 from tests.builders import LINEAR, MS, Paper
 from tests.core.reference import DEPOSIT, Reference
+from tests.shards import shards
 
 UNIT = 10**12
 
@@ -217,8 +218,10 @@ def test_the_engine_is_what_the_rules_say(seed: int) -> None:
 
 
 @pytest.mark.nightly
-def test_the_engine_is_what_the_rules_say_all_night() -> None:
-    for seed in range(20_000):
+@pytest.mark.timeout(1800)
+@shards(20_000, parts=10)
+def test_the_engine_is_what_the_rules_say_all_night(seeds: range) -> None:
+    for seed in seeds:
         try:
             agree(seed)
         except AssertionError as error:

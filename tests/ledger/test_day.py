@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from bot.core.events import FeedDown, FeedUp
 from bot.ledger import queries
 from bot.ledger.day import day
 from bot.ledger.schema import open_ledger
@@ -64,3 +65,25 @@ async def test_the_deepest_fall_is_from_the_peak_before_it(engine):
     found = await ask(engine, day, run="r1", **FOREVER)
     assert (found["drawdown"], found["equity_start"], found["equity_end"]) == ("25", "100", "120")
     assert (await ask(engine, day, run="r1", start_ns=0, end_ns=3))["drawdown"] == "20"
+
+
+async def test_a_gap_over_midnight_counts_on_both_days_with_what_lies_in_each(engine):
+    writer = LedgerWriter(engine, "r1")
+    btc, eth, s = "linear:BTCUSDT", "linear:ETHUSDT", 10**9
+    for position, event in enumerate((
+        FeedDown(10 * s, btc, "gap"), FeedUp(12 * s, btc), FeedDown(95 * s, btc, "stale"),
+        FeedDown(98 * s, eth, "gap"), FeedUp(101 * s, eth),
+    )):  # fmt: skip
+        writer.add(position, event, [])
+    await writer.commit(None)
+    first = await ask(engine, day, run="r1", start_ns=0, end_ns=100 * s)
+    assert (first["gaps"], first["gap_s"]) == (3, 9.0)
+    assert first["gaps_by_symbol"] == [
+        {"symbol": btc, "gaps": 2, "seconds": 7.0, "longest_s": 5.0,
+         "reasons": {"gap": 1, "stale": 1}},
+        {"symbol": eth, "gaps": 1, "seconds": 2.0, "longest_s": 2.0, "reasons": {"gap": 1}},
+    ]  # fmt: skip
+    second = await ask(engine, day, run="r1", start_ns=100 * s, end_ns=200 * s)
+    assert (second["gaps"], second["gap_s"]) == (2, 101.0)  # the stale one has not ended
+    third = await ask(engine, day, run="r1", start_ns=200 * s, end_ns=300 * s)
+    assert [each["symbol"] for each in third["gaps_by_symbol"]] == [btc]

@@ -16,6 +16,7 @@ from bot.ledger.columns import metadata
 from bot.ledger.export import export
 from bot.ledger.schema import open_ledger
 from tests.ledger.samples import life
+from tests.shards import shards
 
 POSTGRES = pytest.mark.parametrize("url", ["postgres"], indirect=True)
 
@@ -68,6 +69,7 @@ async def test_both_databases_have_the_same_rows_of_a_whole_run(tmp_path, url):
 
 @POSTGRES
 @pytest.mark.nightly
-@pytest.mark.timeout(3600)
-async def test_both_databases_have_the_same_rows_of_a_thousand_runs(tmp_path, url):
-    await hold_against_each_other(tmp_path, url, range(1000))
+@pytest.mark.timeout(1800)
+@shards(4000, parts=40)
+async def test_both_databases_have_the_same_rows_of_four_thousand_runs(tmp_path, url, seeds):
+    await hold_against_each_other(tmp_path, url, seeds)

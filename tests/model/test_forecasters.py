@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
 from bot.core.events import BookUpdate, Event, FeedDown, Prediction, Ticker
 from bot.kvcache import KVCacheManager
@@ -19,7 +20,9 @@ from bot.model import (
     predictor_config,
     seeded,
 )
+from bot.model.forecast import all_horizons_of, horizons_of
 from bot.model.tokens import CANDLE_FEATURES, CandleTokens
+from bot.model.transformer import CausalTransformer
 from tests.model.builders import (
     MINUTE,
     SYMBOL,
@@ -53,6 +56,27 @@ def run(forecaster: Forecaster, events: list[Event], chunk: int = 1) -> dict[int
         if (position + 1) % chunk == 0 and (prediction := forecaster.predict()):
             found[prediction.read_position] = prediction
     return found
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_what_is_told_is_what_the_model_calls_its_outputs(scaled: bool) -> None:
+    config = small_config(volatility_scaled=scaled)
+    model = seeded(config, 1, name="model", tokens=CANDLE_TOKENS).model
+    heads = torch.randn(9, 14, generator=torch.Generator().manual_seed(1)) * 40
+    volatility = [1e-3 * (row + 1) for row in range(9)]
+    outputs = model.outputs(heads.double())
+    for row, horizons in enumerate(all_horizons_of(model, heads, volatility)):
+        unit = volatility[row] if scaled else 1.0
+        for at, told in enumerate(horizons):
+            scale = config.return_scale[at] * unit
+            chance = torch.sigmoid(outputs.up_logit[row, at]).item()
+            assert told.horizon_ns == config.horizons_ns[at]
+            assert told.up_probability == pytest.approx(chance, abs=1e-15)
+            assert told.confidence == abs(2 * told.up_probability - 1)
+            assert told.expected_return == pytest.approx(outputs.mean[row, at].item() * scale)
+            expected = (outputs.quantiles[row, at] * scale).tolist()
+            assert told.quantiles == pytest.approx(expected, rel=1e-8)
+        assert horizons_of(model, heads[row], volatility[row]) == horizons
 
 
 @BOTH
@@ -93,6 +117,30 @@ def test_a_prediction_is_the_forward_over_its_tokens() -> None:
             np.array(horizon.quantiles) / scale, outputs.quantiles[index].numpy(), atol=0.02
         )
         assert horizon.horizon_ns == checkpoint.card.config.horizons_ns[index]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_horizons_are_the_models_outputs_to_the_last_digits(scaled: bool) -> None:
+    config = replace(candle_checkpoint().card.config, volatility_scaled=scaled)
+    model = CausalTransformer(config)
+    generator = torch.Generator().manual_seed(3)
+    heads = torch.randn(200, model.head_bias.shape[0], generator=generator) * 12
+    heads[0] = 800.0  # where exp overflows
+    heads[1] = -800.0
+    volatility = torch.rand(200, generator=generator, dtype=torch.float64) * 1e-3
+    scale = torch.tensor(config.return_scale, dtype=torch.float64)
+    scale = scale * volatility[:, None] if scaled else scale.expand(200, -1)
+    expected = model.outputs(heads.double())
+    got = all_horizons_of(model, heads, volatility.tolist())
+    means = np.array([[each.expected_return for each in row] for row in got])
+    chances = np.array([[each.up_probability for each in row] for row in got])
+    quantiles = np.array([[each.quantiles for each in row] for row in got])
+    assert np.array_equal(means, (expected.mean * scale).numpy())
+    assert np.allclose(chances, torch.sigmoid(expected.up_logit).numpy(), rtol=1e-12, atol=0)
+    # torch takes softplus for the identity from 20 on, which leaves 2e-9 out
+    assert np.allclose(quantiles, (expected.quantiles * scale[..., None]).numpy(), rtol=1e-8)
+    alone = [horizons_of(model, row, v) for row, v in zip(heads, volatility.tolist(), strict=True)]
+    assert alone == got
 
 
 @BOTH

@@ -20,7 +20,7 @@ from bot.core.errors import PlainError
 from bot.operate import mqtt
 from bot.operate.commands import Commands
 from bot.operate.messages import FillMessage, Status
-from bot.operate.mqtt import Broker, BrokerError, Mqtt, Wiring, tls_context
+from bot.operate.mqtt import Broker, BrokerError, Mqtt, Wiring, send_fills, tls_context
 from bot.operate.outbox import FillCursor, Outbox
 from tests.operate.brokers import BadNet, Listener, Mosquitto, accepts, amqtt_broker, until
 from tests.processes import free_port
@@ -68,7 +68,7 @@ class Trader:
         task = asyncio.create_task(connection.run())
         try:
             yield connection
-            await connection.close()
+            await connection.close(3.0)
             await asyncio.wait_for(task, 10)
         finally:
             task.cancel()
@@ -172,6 +172,45 @@ async def test_without_a_broker_telemetry_is_bounded_and_fills_come_when_it_is_t
             assert connection.connects == 1
     assert sorted(set(numbers(listener.of("fill")))) == list(range(100))
     assert numbers(listener.of("order")) == list(range(150, 200))
+
+
+async def test_at_the_end_a_broker_that_is_away_is_waited_for_while_it_lacks_fills(trader):
+    port = free_port()
+    connection = Mqtt(Broker("127.0.0.1", port), trader.wiring)
+    serving = asyncio.create_task(connection.run())
+    trader.fills_come(1, 2, 3)
+    closing = asyncio.create_task(connection.close(30.0))
+    await asyncio.sleep(0)
+    async with amqtt_broker(port), Listener(port) as listener:
+        assert await closing == 0
+        await asyncio.wait_for(serving, 10)
+        await until(lambda: len(listener.of("fill")) == 3)
+    assert trader.cursor.next_fact == 4
+
+
+async def test_the_end_is_bounded_and_tells_what_is_left_for_a_later_delivery(trader):
+    port = free_port()
+    broker = Broker("127.0.0.1", port)
+    connection = Mqtt(broker, trader.wiring)
+    serving = asyncio.create_task(connection.run())
+    trader.fills_come(*range(5, 25))
+    assert await connection.close(0.1) == 20
+    await asyncio.wait_for(serving, 10)
+    later = (broker, trader.wiring.prefix, trader.cursor, trader.read)
+    with pytest.raises(BrokerError, match="check mqtt"):
+        await send_fills(*later, 1.0)
+    async with amqtt_broker(port), Listener(port) as listener:
+        assert await send_fills(*later, 5.0) == 20
+        assert await send_fills(*later, 5.0) == 0
+        await until(lambda: len(listener.of("fill")) == 20)
+
+
+async def test_a_broker_that_is_away_and_lacks_nothing_holds_no_end_up(trader):
+    connection = Mqtt(Broker("127.0.0.1", free_port()), trader.wiring)
+    serving = asyncio.create_task(connection.run())
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(connection.close(300.0), 30) == 0
+    await asyncio.wait_for(serving, 10)
 
 
 async def test_fills_go_on_where_the_last_process_stopped(tmp_path, trader):

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from bot import build
@@ -20,6 +20,7 @@ from bot.core.events import Connected, Frame, Instrument
 from bot.opening import Opening
 from bot.run import Memory, Run
 from bot.venue.archive import read_capture
+from tests.shards import shards
 from tests.venue.feed import CONN, T0_MS, book, damaged, kline, snapshot, text_of, ticker, trade
 
 SYMBOL = "linear:BTCUSDT"
@@ -117,11 +118,16 @@ def test_a_broken_frame_never_raises_and_leaves_the_book_right_or_down(case):
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(7200)
-@settings(max_examples=100_000, suppress_health_check=QUIET, deadline=None, database=None)
-@given(CASES)
-def test_a_hundred_thousand_broken_frames(case):
-    check(*case)
+@pytest.mark.timeout(1800)
+@shards(100_000, parts=20)
+def test_a_hundred_thousand_broken_frames(seeds):
+    @seed(seeds.start)
+    @settings(max_examples=len(seeds), suppress_health_check=QUIET, deadline=None, database=None)
+    @given(CASES)
+    def every(case):
+        check(*case)
+
+    every()
 
 
 def check(index: int, data: bytes) -> None:
@@ -162,14 +168,13 @@ def test_whole_frames_trade_so_that_the_broken_ones_meet_orders():
 # --- real frames, broken --------------------------------------------------------------------------
 
 
-def real_cases(capture: Path, cases: int) -> Iterator[tuple[Opening, Frame, Random]]:
+def real_cases(capture: Path, cases: int, random: Random) -> Iterator[tuple[Opening, Frame]]:
     """So many times a whole real frame, and what the market was before it."""
-    random = Random(11)
     while True:
         opening = Opening()
         for item in read_capture(capture):
             if type(item) is Frame and random.random() < 0.4:
-                yield opening, item, random
+                yield opening, item
                 cases -= 1
                 if not cases:
                     return
@@ -183,11 +188,12 @@ def books_of(run: Run) -> dict[str, tuple[bool, dict, dict, int]]:
     }
 
 
-def check_real(capture: Path, cases: int) -> None:
+def check_real(capture: Path, cases: int, number: int) -> None:
     """A refused frame leaves every book as it was or marked down; nothing is raised."""
+    random = Random(number)
     run = Run(build.engine(Settings(symbols=(SYMBOL,), strategies=())), Memory())
     skipped = accepted = 0
-    for opening, frame, random in real_cases(capture, cases):
+    for opening, frame in real_cases(capture, cases, random):
         for item in opening.inputs():
             run.take(item)
         before, already = books_of(run), run.skipped
@@ -203,10 +209,11 @@ def check_real(capture: Path, cases: int) -> None:
 
 
 def test_real_frames_broken_leave_the_books_right_or_down(real_capture):
-    check_real(real_capture, 2500)
+    check_real(real_capture, 2500, number=11)
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(7200)
-def test_a_hundred_thousand_real_frames_broken(real_capture):
-    check_real(real_capture, 100_000)
+@pytest.mark.timeout(1800)
+@shards(100_000, parts=20)
+def test_a_hundred_thousand_real_frames_broken(real_capture, seeds):
+    check_real(real_capture, len(seeds), number=seeds.start)

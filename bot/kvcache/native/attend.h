@@ -1,6 +1,17 @@
 /* Key heads of one span: append their keys and values, then attend with their query heads. Each
  * small job is done for all heads before the next: one head alone would wait for its own results. */
 
+/* Byte `place` of each of eight quads becomes the next code. */
+INLINE void put_bytes(char *quads, const int8_t *codes, int place) {
+    uint8_t __attribute__((vector_size(8))) narrow;
+    memcpy(&narrow, codes, sizeof narrow);
+    const v8i bytes = __builtin_convertvector(narrow, v8i);
+    const v8i mask = splat_int((int32_t)(0xffu << 8 * place));
+    const v8i old = load8_int((const int32_t *)quads);
+    const v8i new = (old & ~mask) | (bytes << (8 * place));
+    memcpy(quads, &new, sizeof new);
+}
+
 /* Store a head's key and value as row `slot` of the sections of the block at `at`. */
 INLINE void append_head(const Storage *s, char *at, size_t slot, const float *k, const float *v) {
     const int dim = s->head_dim;
@@ -9,8 +20,17 @@ INLINE void append_head(const Storage *s, char *at, size_t slot, const float *k,
         memcpy(at + s->v_codes + slot * dim * 4, v, (size_t)dim * 4);
         return;
     }
-    const uint16_t k_scale = encode_int8(k, dim, (int8_t *)at + s->k_codes + slot * dim);
-    const uint16_t v_scale = encode_int8(v, dim, (int8_t *)at + s->v_codes + slot * dim);
+    int8_t k_codes[MAX_HEAD_DIM + 8], v_codes[MAX_HEAD_DIM + 8];
+    const uint16_t k_scale = encode_int8(k, dim, k_codes), v_scale = encode_int8(v, dim, v_codes);
+    if (s->format == FORMAT_INT8_TILES) {
+        char *k_to = at + s->k_codes + slot / GROUP * GROUP * dim + slot % GROUP * 4;
+        char *v_to = at + s->v_codes + slot / 4 * 4 * dim;
+        for (int i = 0; i < dim; i += 4) memcpy(k_to + GROUP * i, k_codes + i, 4);
+        for (int i = 0; i < dim; i += 8) put_bytes(v_to + 4 * i, v_codes + i, (int)(slot % 4));
+    } else {
+        memcpy(at + s->k_codes + slot * dim, k_codes, (size_t)dim);
+        memcpy(at + s->v_codes + slot * dim, v_codes, (size_t)dim);
+    }
     memcpy(at + s->k_params + slot * 2, &k_scale, 2);
     memcpy(at + s->v_params + slot * 2, &v_scale, 2);
 }
@@ -57,13 +77,14 @@ INLINE void attend_row(const AttentionInput *in, const Span *span, int span_row,
     char *at = span->blocks[block - span->first_block];
     for (int h = first; h < last; h++)
         append_head(s, at, slot + (size_t)h * s->block_size, keys[h], v + h * dim);
-    if (s->format == FORMAT_INT8) {
+    if (s->format != FORMAT_FLOAT32) {
         const float root = LOG2_E / sqrtf((float)dim);
         for (int q = from; q < to; q++) {
             Query *codes = &work->codes[q];
-            memset(queries[q] + dim, 0, 8 * sizeof(float));
-            quantize(queries[q], (dim + 7) / 8 * 8, codes->codes, codes->mates, &codes->scale);
+            memset(queries[q] + dim, 0, 16 * sizeof(float));
+            quantize(queries[q], (dim + 15) / 16 * 16, codes->codes, codes->mates, &codes->scale);
             codes->scale *= root;
+            if (s->format == FORMAT_INT8_TILES) prepare_query(codes, dim);
         }
     }
     Window w = window_of(in, span, position);

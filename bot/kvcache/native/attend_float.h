@@ -26,11 +26,11 @@ INLINE void score_float(const Window *w, HeadRow *queries, int count, float scal
                         lanes[i] = dot_lanes(k + (half * 8 + i) * dim, queries[q], dim);
                     halves[half] = sum8_of_eight(lanes) * splat(scale);
                 }
-                if (at_edge(w, group)) hide(w, group, &halves[0], &halves[1], HIDDEN);
                 float *to = work->scores + q * work->span + group * GROUP;
                 store8(to, halves[0]);
                 store8(to + 8, halves[1]);
-                best[q] = max8(max8(halves[0], halves[1]), best[q]);
+                if (at_edge(w, group)) hide(w, group, to);
+                best[q] = max8(max8(load8(to), load8(to + 8)), best[q]);
             }
         }
     }
@@ -42,11 +42,11 @@ INLINE float weigh_float(const Window *w, Workspace *work, int q, float peak) {
     float *scores = work->scores + q * work->span;
     for (int64_t group = 0; group < w->groups; group++) {
         float *to = scores + group * GROUP;
-        v8f x[2] = {load8(to) - splat(peak), load8(to + 8) - splat(peak)};
-        exp2_of(x, 2);
-        total += x[0] + x[1];
-        store8(to, x[0]);
-        store8(to + 8, x[1]);
+        vwf x[PER_GROUP];
+        for (int i = 0; i < PER_GROUP; i++) x[i] = load_wide(to + WIDE * i) - wide(peak);
+        exp2_of(x, PER_GROUP);
+        total += halves_summed(x);
+        for (int i = 0; i < PER_GROUP; i++) store_wide(to + WIDE * i, x[i]);
     }
     return sum8(total);
 }
@@ -98,7 +98,7 @@ INLINE void mix_float(const Window *w, const Workspace *work, int count, HeadRow
         score_float(w, queries, count, LOG2_E / sqrtf((float)size), work, peaks, size);        \
         for (int q = 0; q < count; q++) {                                                      \
             const float sink = sinks[q] * LOG2_E, peak = peaks[q] > sink ? peaks[q] : sink;    \
-            totals[q] = weigh_float(w, work, q, peak) + exp2_8(splat(sink - peak))[0];         \
+            totals[q] = weigh_float(w, work, q, peak) + exp2_one(sink - peak);         \
         }                                                                                      \
         mix_float(w, work, count, sums, size);                                                 \
     }

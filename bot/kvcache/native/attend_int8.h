@@ -3,11 +3,11 @@
 
 /* Scores of `count` queries into the workspace, in powers of two; the largest of each. */
 INLINE void score_int8(const Window *w, const Query *queries, int count, Workspace *work,
-                       float *peaks, const int dim) {
+                       float *peaks, const int dim, const int tiled) {
     const Storage *s = w->span->storage;
     Copy copy;
-    v8f best[MAX_GROUPED];
-    for (int q = 0; q < count; q++) best[q] = splat(HIDDEN);
+    vwf best[MAX_GROUPED];
+    for (int q = 0; q < count; q++) best[q] = wide(HIDDEN);
     Walk walk = walk_of(w, s->k_codes, s->k_params, (size_t)dim);
     for (int64_t group = 0; group < w->groups;) {
         Run run = next_run(&walk, &copy);
@@ -15,24 +15,30 @@ INLINE void score_int8(const Window *w, const Query *queries, int count, Workspa
         const uint16_t *scales = (const uint16_t *)run.params;
         for (const int64_t end = group + run.groups; group < end; group++) {
             ask_for(&run.later, (size_t)GROUP * dim);
-            const v8f low_scale = load8_half(scales), high_scale = load8_half(scales + 8);
             for (int q = 0; q < count; q++) {
-                v8i dots[2];
-                dots_int8(k, &queries[q], dim, dots);
-                const v8f scale = splat(queries[q].scale);
-                v8f low = (to_float(dots[0]) * low_scale) * scale;
-                v8f high = (to_float(dots[1]) * high_scale) * scale;
-                if (at_edge(w, group)) hide(w, group, &low, &high, HIDDEN);
                 float *to = work->scores + q * work->span + group * GROUP;
-                store8(to, low);
-                store8(to + 8, high);
-                best[q] = max8(max8(low, high), best[q]);
+                vwi dots[PER_GROUP];
+                vwf x[PER_GROUP];
+                if (tiled)
+                    dots_tile(k, &queries[q], dim, dots);
+                else
+                    any_dots_int8(k, queries[q].codes, dim, dots);
+                for (int i = 0; i < PER_GROUP; i++) {
+                    x[i] = (to_float_wide(dots[i]) * load_wide_half(scales + WIDE * i)) *
+                           wide(queries[q].scale);
+                    store_wide(to + WIDE * i, x[i]);
+                }
+                if (at_edge(w, group)) {
+                    hide(w, group, to);
+                    for (int i = 0; i < PER_GROUP; i++) x[i] = load_wide(to + WIDE * i);
+                }
+                for (int i = 0; i < PER_GROUP; i++) best[q] = max_wide(x[i], best[q]);
             }
             k += GROUP * dim;
             scales += GROUP;
         }
     }
-    for (int q = 0; q < count; q++) peaks[q] = largest(best[q]);
+    for (int q = 0; q < count; q++) peaks[q] = largest_wide(best[q]);
 }
 
 /* Softmax weights of groups, times value scales, as integers. A group's step is the power of two
@@ -40,22 +46,23 @@ INLINE void score_int8(const Window *w, const Query *queries, int count, Workspa
  * groups at once, step by step, as in exp2_of. */
 INLINE void weigh_groups(const float *scores, const uint16_t *scales, float peak, v8f *total,
                          int16_t *weights, float *steps, const int groups) {
-    v8f x[2 * WEIGHED], most[WEIGHED];
-    v8i inverse[WEIGHED];
-    for (int i = 0; i < 2 * groups; i++) x[i] = load8(scores + 8 * i) - splat(peak);
-    exp2_of(x, 2 * groups);
-    for (int i = 0; i < groups; i++) *total += x[2 * i] + x[2 * i + 1];
-    /* a scale that was never written may be a NaN; max8 makes it the 0 that its weight is */
-    for (int i = 0; i < 2 * groups; i++) x[i] = max8(x[i] * load8_half(scales + 8 * i), splat(0));
-    for (int i = 0; i < groups; i++) most[i] = largest_everywhere(max8(x[2 * i], x[2 * i + 1]));
+    vwf x[PER_GROUP * WEIGHED];
+    vwi inverse[WEIGHED];
+    const int vectors = PER_GROUP * groups;
+    for (int i = 0; i < vectors; i++) x[i] = load_wide(scores + WIDE * i) - wide(peak);
+    exp2_of(x, vectors);
+    for (int i = 0; i < groups; i++) *total += halves_summed(x + PER_GROUP * i);
+    /* a scale that was never written may be a NaN; max makes it the 0 that its weight is */
+    for (int i = 0; i < vectors; i++)
+        x[i] = max_wide(x[i] * load_wide_half(scales + WIDE * i), wide(0));
     for (int i = 0; i < groups; i++) {
-        const v8i exponent = (v8i)most[i] & splat_int(0x7f800000);
-        const v8i usable = exponent > exponent_of(127 - 100);
-        inverse[i] = ((exponent_of(254) - exponent) & usable) + exponent_of(WEIGHT_BITS - 1);
-        steps[i] = ((v8f)((exponent - exponent_of(WEIGHT_BITS - 1)) & usable))[0];
+        const vwi exponent = (vwi)largest_of_group(x + PER_GROUP * i) & wide_int(0x7f800000);
+        const vwi usable = exponent > wide_int((127 - 100) << 23);
+        inverse[i] = ((wide_int(254 << 23) - exponent) & usable) + wide_int((WEIGHT_BITS - 1) << 23);
+        steps[i] = ((vwf)((exponent - wide_int((WEIGHT_BITS - 1) << 23)) & usable))[0];
     }
-    for (int i = 0; i < 2 * groups; i++) x[i] = round8(x[i] * (v8f)inverse[i / 2]);
-    for (int i = 0; i < groups; i++) store16_weights(weights + GROUP * i, x[2 * i], x[2 * i + 1]);
+    for (int i = 0; i < vectors; i++) x[i] = round_wide(x[i] * (vwf)inverse[i / PER_GROUP]);
+    for (int i = 0; i < groups; i++) store16_weights(weights + GROUP * i, x + PER_GROUP * i);
 }
 
 /* The same for a whole window; returns the sum of the softmax weights. */
@@ -82,50 +89,64 @@ INLINE float weigh_int8(const Window *w, Workspace *work, int q, float peak) {
 }
 
 INLINE void mix_int8(const Window *w, const Workspace *work, int count, HeadRow *sums,
-                     const int dim) {
+                     const int dim, const int tiled) {
     const Storage *s = w->span->storage;
     Copy copy;
     Walk walk = walk_of(w, s->v_codes, s->v_params, (size_t)dim);
     for (int64_t group = 0; group < w->groups;) {
         Run run = next_run(&walk, &copy);
         const int8_t *v = (const int8_t *)run.codes;
-        for (const int64_t end = group + run.groups; group < end; group++, v += GROUP * dim) {
-            ask_for(&run.later, (size_t)GROUP * dim);
-            for (int q = 0; q < count; q++)
-                mix_group_int8(v, work->weights + q * work->span + group * GROUP, dim,
-                               work->steps[q * (work->span / GROUP) + group], sums[q]);
+        for (int q = 0; q < count; q++) {
+            const int16_t *weights = work->weights + q * work->span + group * GROUP;
+            const float *steps = work->steps + q * (work->span / GROUP) + group;
+            if (tiled)
+                mix_tiles(v, weights, steps, run.groups, dim, sums[q], q ? NULL : run.later);
+            else
+                for (int64_t i = 0; i < run.groups; i++)
+                    any_mix_int8(v + i * GROUP * dim, weights + i * GROUP, dim, steps[i], sums[q]);
         }
+        group += run.groups;
     }
 }
 
-/* All three for one constant head size; `dim` 0: for any. */
-#define ATTEND_INT8(dim)                                                                       \
-    static TARGET __attribute__((noinline)) void attend_int8_##dim(                            \
+/* All three. */
+INLINE void attend_with(const Window *w, const Query *queries, const float *sinks, const int count,
+                        Workspace *work, HeadRow *sums, float *totals, const int dim,
+                        const int tiled) {
+    float peaks[MAX_GROUPED];
+    score_int8(w, queries, count, work, peaks, dim, tiled);
+    for (int q = 0; q < count; q++) {
+        const float sink = sinks[q] * LOG2_E, peak = peaks[q] > sink ? peaks[q] : sink;
+        totals[q] = weigh_int8(w, work, q, peak) + exp2_one(sink - peak);
+    }
+    mix_int8(w, work, count, sums, dim, tiled);
+}
+
+/* The same for a constant head size and, mostly, one query to a key head; `dim` 0: for any. */
+#define ATTEND_INT8(name, dim, tiled)                                                          \
+    static TARGET __attribute__((noinline)) void attend_##name(                                \
         const Window *w, const Query *queries, const float *sinks, int count, Workspace *work, \
         HeadRow *sums, float *totals) {                                                        \
         const int size = dim ? dim : w->span->storage->head_dim;                               \
-        float peaks[MAX_GROUPED];                                                              \
-        score_int8(w, queries, count, work, peaks, size);                                      \
-        for (int q = 0; q < count; q++) {                                                      \
-            const float sink = sinks[q] * LOG2_E, peak = peaks[q] > sink ? peaks[q] : sink;    \
-            totals[q] = weigh_int8(w, work, q, peak) + exp2_8(splat(sink - peak))[0];          \
-        }                                                                                      \
-        mix_int8(w, work, count, sums, size);                                                  \
+        if (count == 1)                                                                        \
+            attend_with(w, queries, sinks, 1, work, sums, totals, size, tiled);                \
+        else                                                                                   \
+            attend_with(w, queries, sinks, count, work, sums, totals, size, tiled);            \
     }
-ATTEND_INT8(32)
-ATTEND_INT8(64)
-ATTEND_INT8(128)
-ATTEND_INT8(0)
+ATTEND_INT8(tiles_32, 32, 1)
+ATTEND_INT8(tiles_64, 64, 1)
+ATTEND_INT8(tiles, 0, 1)
+ATTEND_INT8(rows, 0, 0)
 
 INLINE void attend_int8(const Window *w, const Query *queries, const float *sinks, int count,
                         Workspace *work, HeadRow *sums, float *totals) {
-    const int dim = w->span->storage->head_dim;
-    if (dim == 32)
-        attend_int8_32(w, queries, sinks, count, work, sums, totals);
-    else if (dim == 64)
-        attend_int8_64(w, queries, sinks, count, work, sums, totals);
-    else if (dim == 128)
-        attend_int8_128(w, queries, sinks, count, work, sums, totals);
+    const Storage *s = w->span->storage;
+    if (s->format == FORMAT_INT8)
+        attend_rows(w, queries, sinks, count, work, sums, totals);
+    else if (s->head_dim == 32)
+        attend_tiles_32(w, queries, sinks, count, work, sums, totals);
+    else if (s->head_dim == 64)
+        attend_tiles_64(w, queries, sinks, count, work, sums, totals);
     else
-        attend_int8_0(w, queries, sinks, count, work, sums, totals);
+        attend_tiles(w, queries, sinks, count, work, sums, totals);
 }

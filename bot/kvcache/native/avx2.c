@@ -16,9 +16,9 @@
 #include "products.h"
 #include "int8_any.h"
 
-INLINE void store16_weights(int16_t *to, v8f low, v8f high) {
-    const __m256i packed = _mm256_packs_epi32(_mm256_cvttps_epi32((__m256)low),
-                                              _mm256_cvttps_epi32((__m256)high));
+INLINE void store16_weights(int16_t *to, const vwf x[PER_GROUP]) {
+    const __m256i packed = _mm256_packs_epi32(_mm256_cvttps_epi32((__m256)x[0]),
+                                              _mm256_cvttps_epi32((__m256)x[1]));
     _mm256_storeu_si256((__m256i *)to, _mm256_permute4x64_epi64(packed, 0xd8));
 }
 
@@ -59,7 +59,7 @@ INLINE void int8_tile(const Matrix *m, int tile, const Activations *x, int row, 
         }
     }
     for (int r = 0; r < row_count; r++) {
-        v8f y[VECTORS];
+        vwf y[VECTORS];
         for (int i = 0; i < VECTORS; i++)
             y[i] = to_float((v8i)sums[r][i]) *
                    (load8(m->scales + tile * TILE + 8 * i) * splat(x->scales[row + r]));
@@ -76,90 +76,74 @@ static TARGET void multiply_int8(const Matrix *m, int first, int last, const Act
     }
 }
 
-/* The sums of eight vectors. */
-INLINE v8i sums_of_eight(const __m256i x[8]) {
-    __m256i pairs[4];
-    for (int i = 0; i < 4; i++)
-        pairs[i] = _mm256_add_epi32(_mm256_unpacklo_epi32(x[2 * i], x[2 * i + 1]),
-                                    _mm256_unpackhi_epi32(x[2 * i], x[2 * i + 1]));
-    __m256i fours[2];
-    for (int i = 0; i < 2; i++)
-        fours[i] = _mm256_add_epi32(_mm256_unpacklo_epi64(pairs[2 * i], pairs[2 * i + 1]),
-                                    _mm256_unpackhi_epi64(pairs[2 * i], pairs[2 * i + 1]));
-    return (v8i)_mm256_add_epi32(_mm256_permute2x128_si256(fours[0], fours[1], 0x20),
-                                 _mm256_permute2x128_si256(fours[0], fours[1], 0x31));
-}
-
-/* dim is a constant multiple of 32. */
-INLINE void fixed_dots(const int8_t *k, const Query *q, const int dim, v8i dots[2]) {
-    for (int half = 0; half < 2; half++) {
-        __m256i sums[8];
-        for (int token = 0; token < 8; token++) {
-            const int8_t *row = k + (half * 8 + token) * dim;
-            sums[token] = dot4(load32(q->mates), load32(q->codes), load32(row));
-            for (int i = 32; i < dim; i += 32)
-                sums[token] = _mm256_add_epi32(
-                    sums[token], dot4(load32(q->mates + i), load32(q->codes + i), load32(row + i)));
-        }
-        dots[half] = sums_of_eight(sums);
-    }
-}
-
-INLINE void dots_int8(const int8_t *k, const Query *q, int dim, v8i dots[2]) {
-    if (dim == 32)
-        fixed_dots(k, q, 32, dots);
-    else if (dim == 64)
-        fixed_dots(k, q, 64, dots);
-    else if (dim == 128)
-        fixed_dots(k, q, 128, dots);
-    else
-        any_dots_int8(k, q->codes, dim, dots);
-}
-
-/* 32 columns of a group. Two tokens' bytes are interleaved and widened to the high byte of 16
- * bits, so vpmaddwd sums a pair of products, times 256: 16 * 4096 * 127 * 256 < 2^31. */
-INLINE void mix_columns(const int8_t *v, const int16_t *weights, const int dim, float step,
-                        float *sums) {
+/* Keys turn their sign by xor, which is one less than the negative: `offset` gives it back. */
+INLINE void prepare_query(Query *q, int dim) {
     const __m256i zero = _mm256_setzero_si256();
-    __m256i mixed[4] = {zero, zero, zero, zero};
-    for (int token = 0; token < GROUP; token += 2) {
-        const __m256i a = load32(v + token * dim), b = load32(v + (token + 1) * dim);
-        const __m256i pair = quad(weights + token);
-        const __m256i low = _mm256_unpacklo_epi8(a, b), high = _mm256_unpackhi_epi8(a, b);
-        const __m256i wide[4] = {
-            _mm256_unpacklo_epi8(zero, low), _mm256_unpackhi_epi8(zero, low),
-            _mm256_unpacklo_epi8(zero, high), _mm256_unpackhi_epi8(zero, high)};
-        for (int i = 0; i < 4; i++) {
-            mixed[i] = _mm256_add_epi32(mixed[i], _mm256_madd_epi16(wide[i], pair));
-            KEEP(mixed[i]); /* regrouped as a tree they would not fit the registers */
-        }
+    __m256i sum = zero;
+    for (int i = 0; i < dim; i += 32) {
+        const __m256i signs = _mm256_cmpgt_epi8(zero, load32(q->codes + i));
+        _mm256_storeu_si256((__m256i *)(q->signs + i), signs);
+        sum = _mm256_add_epi64(
+            sum, _mm256_sad_epu8(_mm256_and_si256(signs, load32(q->mates + i)), zero));
     }
-    const v8f scale = splat(step * (1.0f / 256));
-    const int order[4] = {0, 8, 16, 24};
-    const __m256i columns[4] = {
-        _mm256_permute2x128_si256(mixed[0], mixed[1], 0x20),
-        _mm256_permute2x128_si256(mixed[2], mixed[3], 0x20),
-        _mm256_permute2x128_si256(mixed[0], mixed[1], 0x31),
-        _mm256_permute2x128_si256(mixed[2], mixed[3], 0x31),
-    };
-    for (int i = 0; i < 4; i++)
-        store8(sums + order[i], load8(sums + order[i]) + to_float((v8i)columns[i]) * scale);
+    q->offset = (int32_t)(_mm256_extract_epi64(sum, 0) + _mm256_extract_epi64(sum, 1) +
+                          _mm256_extract_epi64(sum, 2) + _mm256_extract_epi64(sum, 3));
 }
 
-INLINE void mix_group_int8(const int8_t *v, const int16_t *weights, int dim, float step,
-                           float *sums) {
-    if (dim == 32) {
-        mix_columns(v, weights, 32, step, sums);
-    } else if (dim == 64) {
-        for (int i = 0; i < 64; i += 32) mix_columns(v + i, weights, 64, step, sums + i);
-    } else if (dim == 128) {
-        for (int i = 0; i < 128; i += 32) mix_columns(v + i, weights, 128, step, sums + i);
-    } else {
-        any_mix_int8(v, weights, dim, step, sums);
+/* Four bytes of a key beside those of the other tokens: lanes are tokens, nothing is summed across.
+ * A pair is at most 127 * (127 + 128) and never saturates. */
+INLINE void dots_tile(const int8_t *k, const Query *q, const int dim, vwi dots[PER_GROUP]) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i low = _mm256_set1_epi32(q->offset), high = low;
+    for (int i = 0; i < dim; i += 4, k += 4 * GROUP) {
+        const __m256i magnitudes = quad(q->mates + i), signs = quad(q->signs + i);
+        const __m256i a = _mm256_maddubs_epi16(magnitudes, _mm256_xor_si256(signs, load32(k)));
+        const __m256i b = _mm256_maddubs_epi16(magnitudes, _mm256_xor_si256(signs, load32(k + 32)));
+        low = _mm256_add_epi32(low, _mm256_madd_epi16(a, ones));
+        high = _mm256_add_epi32(high, _mm256_madd_epi16(b, ones));
     }
+    dots[0] = (vwi)low;
+    dots[1] = (vwi)high;
 }
 
 #include "window.h"
+
+/* Lanes are columns, their four bytes tokens. Even and odd tokens are widened to the high byte of
+ * 16 bits, so vpmaddwd sums a pair of products, times 256: 16 * 4096 * 127 * 256 < 2^31. */
+INLINE void mix_tiles(const int8_t *v, const int16_t *weights, const float *steps,
+                      const int64_t groups, const int dim, float *sums, const char *later) {
+    const __m256i odd_bytes = _mm256_set1_epi16((int16_t)0xff00);
+    const __m256i even_first = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15,
+                                                0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+    for (int from = 0; from < dim; from += 32) {
+        v8f mixed[4];
+        for (int i = 0; i < 4; i++) mixed[i] = load8(sums + from + 8 * i);
+        for (int64_t group = 0; group < groups; group++) {
+            if (!from && later) ask_for(&later, (size_t)GROUP * dim);
+            int32_t pairs[GROUP / 2];
+            _mm256_storeu_si256((__m256i *)pairs, _mm256_shuffle_epi8(load32(weights + group * GROUP),
+                                                                      even_first));
+            const __m256i zero = _mm256_setzero_si256();
+            __m256i products[4] = {zero, zero, zero, zero};
+            for (int token = 0; token < GROUP; token += 4) {
+                const int8_t *at = v + (group * GROUP + token) * dim + 4 * from;
+                const __m256i even = quad(pairs + token / 2), odd = quad(pairs + token / 2 + 1);
+                for (int i = 0; i < 4; i++) {
+                    const __m256i x = load32(at + 32 * i);
+                    products[i] = _mm256_add_epi32(
+                        products[i], _mm256_add_epi32(
+                                         _mm256_madd_epi16(_mm256_slli_epi16(x, 8), even),
+                                         _mm256_madd_epi16(_mm256_and_si256(x, odd_bytes), odd)));
+                    KEEP(products[i]); /* regrouped as a tree they would not fit the registers */
+                }
+            }
+            const v8f scale = splat(steps[group] * (1.0f / 256));
+            for (int i = 0; i < 4; i++) mixed[i] += to_float((v8i)products[i]) * scale;
+        }
+        for (int i = 0; i < 4; i++) store8(sums + from + 8 * i, mixed[i]);
+    }
+}
+
 #include "attend_int8.h"
 #include "attend_float.h"
 #include "attend.h"

@@ -16,7 +16,7 @@
 #define MAX_GROUPED 16   /* query heads that share a key head */
 #define WEIGHT_BITS 12   /* of a group's largest softmax weight */
 
-enum { FORMAT_FLOAT32 = 0, FORMAT_INT8 = 1 };
+enum { FORMAT_FLOAT32 = 0, FORMAT_INT8 = 1, FORMAT_INT8_TILES = 2 };
 enum { STORE, ADD, GELU };
 
 /* A weight matrix [rows, cols]. Tiles hold TILE rows each, the last one padded with zeros.
@@ -46,7 +46,9 @@ typedef struct {
     const uint64_t *turns; /* [head_dim / 2], 2^-64 turns per token */
 } Model;
 
-/* Where the sections of a pool's blocks lie. */
+/* Where the sections of a pool's blocks lie. Float and int8 codes lie token by token, [token][dim];
+ * tiles are made for dot products of four bytes: keys [token/16][dim/4][16][4], values
+ * [token/4][dim][4]. So GROUP tokens take the same bytes in all three. */
 typedef struct {
     char *base;
     int64_t slab_bytes, per_slab, block_bytes;
@@ -73,12 +75,13 @@ typedef struct {
     int stride;
 } Activations;
 
-typedef float HeadRow[MAX_HEAD_DIM + 8];
+typedef float HeadRow[MAX_HEAD_DIM + 16];
 
 /* A query head as codes, with what the instruction set reads beside them. */
 typedef struct {
     int8_t codes[MAX_HEAD_DIM + 64];
-    uint8_t mates[MAX_HEAD_DIM + 64];
+    uint8_t mates[MAX_HEAD_DIM + 64], signs[MAX_HEAD_DIM + 64];
+    int32_t offset;
     float scale;
 } Query;
 

@@ -184,8 +184,9 @@ static PyObject *storage(PyObject *self, PyObject *args) {
                           &block_bytes, &s.format, &s.layers, &s.kv_heads, &s.head_dim,
                           &s.block_size, &offsets[0], &offsets[1], &offsets[2], &offsets[3]))
         return NULL;
-    if (s.format != FORMAT_FLOAT32 && s.format != FORMAT_INT8)
-        return PyErr_Format(PyExc_ValueError, "format %d is not known", s.format);
+    if (s.format < FORMAT_FLOAT32 || s.format > FORMAT_INT8_TILES ||
+        (s.format == FORMAT_INT8_TILES && (s.block_size % GROUP || s.head_dim % 32)))
+        return PyErr_Format(PyExc_ValueError, "format %d is not known, or not for this shape", s.format);
     if (slabs < 1 || per_slab < 1 || block_bytes < 1 || per_slab * block_bytes > slab_bytes ||
         s.block_size < 1)
         return PyErr_Format(PyExc_ValueError, "blocks do not fit their slabs");

@@ -9,11 +9,10 @@
 #include "products.h"
 #include "int8_any.h"
 
-INLINE void store16_weights(int16_t *to, v8f low, v8f high) {
-    const v8i a = to_int(low), b = to_int(high);
-    for (int i = 0; i < 8; i++) {
-        to[i] = (int16_t)a[i];
-        to[8 + i] = (int16_t)b[i];
+INLINE void store16_weights(int16_t *to, const vwf x[PER_GROUP]) {
+    for (int i = 0; i < PER_GROUP; i++) {
+        const vwi whole = to_int_wide(x[i]);
+        for (int lane = 0; lane < WIDE; lane++) to[i * WIDE + lane] = (int16_t)whole[lane];
     }
 }
 
@@ -29,25 +28,30 @@ static void multiply_int8(const Matrix *m, int first, int last, const Activation
                 for (int n = 0; n < TILE; n++)
                     for (int i = 0; i < 4; i++)
                         sums[n] += w[(quad * TILE + n) * 4 + i] * codes[quad * 4 + i];
-            v8f y[VECTORS];
+            vwf y[VECTORS];
             for (int i = 0; i < VECTORS; i++)
-                y[i] = to_float(load8_int(sums + 8 * i)) *
-                       (load8(m->scales + tile * TILE + 8 * i) * splat(x->scales[row]));
+                y[i] = to_float_wide(load_wide_int(sums + WIDE * i)) *
+                       (load_wide(m->scales + tile * TILE + WIDE * i) * wide(x->scales[row]));
             finish_tile(out + (size_t)row * stride + tile * TILE, y, epilogue);
         }
     }
 }
 
-INLINE void dots_int8(const int8_t *k, const Query *q, int dim, v8i dots[2]) {
-    any_dots_int8(k, q->codes, dim, dots);
-}
+INLINE void prepare_query(Query *q, int dim) { (void)q, (void)dim; }
 
-INLINE void mix_group_int8(const int8_t *v, const int16_t *weights, int dim, float step,
-                           float *sums) {
-    any_mix_int8(v, weights, dim, step, sums);
+INLINE void dots_tile(const int8_t *k, const Query *q, int dim, vwi dots[PER_GROUP]) {
+    any_dots_tile(k, q->codes, dim, dots);
 }
 
 #include "window.h"
+
+INLINE void mix_tiles(const int8_t *v, const int16_t *weights, const float *steps, int64_t groups,
+                      int dim, float *sums, const char *later) {
+    (void)later;
+    for (int64_t i = 0; i < groups; i++)
+        any_mix_tile(v + i * GROUP * dim, weights + i * GROUP, dim, steps[i], sums);
+}
+
 #include "attend_int8.h"
 #include "attend_float.h"
 #include "attend.h"

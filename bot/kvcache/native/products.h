@@ -1,24 +1,22 @@
 /* The epilogue of a product (its sums are given up), and the float product. An output sums its even and its odd columns
  * apart, each in order, so that no tiling and no batch changes a bit. */
 
-#define VECTORS (TILE / 8)
-
-INLINE void finish_tile(float *out, v8f x[VECTORS], int epilogue) {
+INLINE void finish_tile(float *out, vwf x[VECTORS], int epilogue) {
     if (epilogue == GELU) gelu_of(x, VECTORS);
     for (int i = 0; i < VECTORS; i++) {
-        if (epilogue == ADD) x[i] += load8(out + 8 * i);
-        store8(out + 8 * i, x[i]);
+        if (epilogue == ADD) x[i] += load_wide(out + WIDE * i);
+        store_wide(out + WIDE * i, x[i]);
     }
 }
 
 /* One column of a tile times one number. */
-INLINE void float_column(v8f *sums, const float *w, float x) {
-    for (int i = 0; i < VECTORS; i++) sums[i] += load8(w + 8 * i) * splat(x);
+INLINE void float_column(vwf *sums, const float *w, float x) {
+    for (int i = 0; i < VECTORS; i++) sums[i] += load_wide(w + WIDE * i) * wide(x);
 }
 
 INLINE void float_tile(const float *w, int cols, const float *x, float *out, int epilogue) {
-    v8f even[VECTORS], odd[VECTORS];
-    for (int i = 0; i < VECTORS; i++) even[i] = odd[i] = splat(0);
+    vwf even[VECTORS], odd[VECTORS];
+    for (int i = 0; i < VECTORS; i++) even[i] = odd[i] = wide(0);
     int col = 0;
     for (; col + 2 <= cols; col += 2, w += 2 * TILE) {
         for (int i = 0; i < 2 * TILE * 4; i += 64)

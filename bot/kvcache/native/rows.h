@@ -29,11 +29,22 @@ INLINE void store8_bytes(int8_t *p, v8f x) {
 #endif
 }
 
+INLINE void store_wide_bytes(int8_t *p, vwf x) {
+#if WIDE == 16
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvttps_epi32((__m512)x)));
+#else
+    store8_bytes(p, x);
+#endif
+}
+
 static TARGET void quantize(const float *x, int n, int8_t *codes, uint8_t *mates, float *scale) {
-    const float peak = peak_of(x, n);
+    vwf most = wide(0);
+    for (int i = 0; i < n; i += WIDE) most = max_wide(absolute_wide(load_wide(x + i)), most);
+    const float peak = largest_wide(most);
     *scale = peak / 127.0f;
-    const v8f inverse = splat(peak > 1e-30f ? 127.0f / peak : 0.0f);
-    for (int i = 0; i < n; i += 8) store8_bytes(codes + i, round8(load8(x + i) * inverse));
+    const vwf inverse = wide(peak > 1e-30f ? 127.0f / peak : 0.0f);
+    for (int i = 0; i < n; i += WIDE)
+        store_wide_bytes(codes + i, round_wide(load_wide(x + i) * inverse));
     for (int i = 0; i < n; i++) mates[i] = MATE(codes[i]);
 }
 

@@ -10,6 +10,12 @@
 
 #include "decode.h"
 
+/* What of a list is a member's to do first, on a cache line of its own. */
+typedef struct {
+    _Alignas(64) atomic_int next;
+    int end;
+} Share;
+
 struct Decoder {
     Model model;
     const Kernels *kernels;
@@ -19,7 +25,7 @@ struct Decoder {
     float *h, *qkv_rows, *attended_rows, *hidden_rows, *out_rows, *cos, *sin;
     Activations shared;
     Workspace *work; /* [threads] */
-    atomic_int *next_unit; /* [layers] */
+    Share *shares; /* [layers][threads]: of a layer's attention */
     /* the step in flight */
     const Span *spans;
     int spans_count, rows;
@@ -90,10 +96,10 @@ static int allocate(Decoder *d, int64_t span) {
     d->out_rows = rows_of((size_t)MAX_ROWS * d->outputs, sizeof(float));
     d->cos = rows_of((size_t)MAX_ROWS * MAX_HEAD_DIM / 2, sizeof(float));
     d->sin = rows_of((size_t)MAX_ROWS * MAX_HEAD_DIM / 2, sizeof(float));
-    d->next_unit = rows_of((size_t)s->layers, sizeof *d->next_unit);
+    d->shares = rows_of((size_t)s->layers * (size_t)d->threads, sizeof *d->shares);
     d->work = rows_of((size_t)d->threads, sizeof *d->work);
     if (!d->h || !d->qkv_rows || !d->attended_rows || !d->hidden_rows || !d->out_rows || !d->cos ||
-        !d->sin || !d->next_unit || !d->work || !make_activations(&d->shared, MAX_ROWS, widest(d)))
+        !d->sin || !d->shares || !d->work || !make_activations(&d->shared, MAX_ROWS, widest(d)))
         return 0;
     for (int i = 0; i < d->threads; i++)
         if (!make_workspace(d, &d->work[i], span)) return 0;
@@ -128,7 +134,7 @@ void decoder_destroy(Decoder *d) {
         free(d->work[i].steps);
     }
     drop_activations(&d->shared);
-    free(d->next_unit);
+    free(d->shares);
     free(d->work);
     free(d->model.layers);
     free(d);
@@ -210,6 +216,20 @@ static Activations activations(Decoder *d, int member, const float *rows, int st
     return a;
 }
 
+/* A sequence is one piece of work, or its heads are where sequences are few. */
+static int pieces_of(const Decoder *d) {
+    return d->spans_count >= 4 * d->threads ? 1 : d->model.shape.kv_heads;
+}
+
+static void share_out(Decoder *d) {
+    const int units = d->spans_count * pieces_of(d), threads = d->threads;
+    for (int i = 0; i < d->model.shape.layers * threads; i++) {
+        const int member = i % threads;
+        d->shares[i].end = units * (member + 1) / threads;
+        atomic_store_explicit(&d->shares[i].next, units * member / threads, memory_order_relaxed);
+    }
+}
+
 static void attend_layer(Decoder *d, int member, int layer) {
     const int heads = d->model.shape.kv_heads;
     const AttentionInput in = {
@@ -222,14 +242,15 @@ static void attend_layer(Decoder *d, int member, int layer) {
                            heads * (member + 1) / d->threads, &d->work[member]);
         return;
     }
-    /* whoever is free takes the next sequence, or its next head where sequences are few */
-    const int pieces = d->spans_count >= 4 * d->threads ? 1 : heads;
-    for (;;) {
-        const int unit = atomic_fetch_add(&d->next_unit[layer], 1);
-        if (unit >= d->spans_count * pieces) return;
-        const int piece = unit % pieces;
-        d->kernels->attend(&in, &d->spans[unit / pieces], heads * piece / pieces,
-                           heads * (piece + 1) / pieces, &d->work[member]);
+    /* the same sequences on the same core each step, and whoever is done early helps the others */
+    const int pieces = pieces_of(d);
+    for (int i = 0; i < d->threads; i++) {
+        Share *share = &d->shares[layer * d->threads + (member + i) % d->threads];
+        for (int unit; (unit = atomic_fetch_add(&share->next, 1)) < share->end;) {
+            const int piece = unit % pieces;
+            d->kernels->attend(&in, &d->spans[unit / pieces], heads * piece / pieces,
+                               heads * (piece + 1) / pieces, &d->work[member]);
+        }
     }
 }
 
@@ -278,7 +299,7 @@ int decoder_step(Decoder *d, const Span *spans, int spans_count, const float *x,
     d->x = x;
     d->rows = 0;
     for (int i = 0; i < spans_count; i++) d->rows += spans[i].rows;
-    for (int i = 0; i < d->model.shape.layers; i++) atomic_store(&d->next_unit[i], 0);
+    share_out(d);
     if (team_run(d->team, step_work, d)) return -1;
     for (int row = 0; row < d->rows; row++)
         memcpy(out + (size_t)row * d->model.shape.outputs, d->out_rows + (size_t)row * d->outputs,

@@ -26,6 +26,7 @@ MAX_ROWS = 64
 
 _MOST_HEAD_DIM = 256
 _FORMATS = {"float32": 0, "int8": 1}
+_INT8_TILES = 2
 
 
 class DecoderShape(Struct, frozen=True, kw_only=True):
@@ -122,8 +123,8 @@ class StepKernel:
         _decode.advise_huge_pages(blocks.data_ptr(), blocks.shape[0] * blocks.stride(0))
         made = _decode.storage(
             blocks.data_ptr(), blocks.shape[0], blocks.stride(0), pool.per_slab, pool.block_bytes,
-            _FORMATS[spec.kv_cache_dtype], spec.layers, spec.kv_heads, spec.head_dim,
-            spec.block_size, cache.layout.offsets,
+            _INT8_TILES if cache.layout.tiled else _FORMATS[spec.kv_cache_dtype],
+            spec.layers, spec.kv_heads, spec.head_dim, spec.block_size, cache.layout.offsets,
         )  # fmt: skip
         # the pool and the spec are kept, so that their ids stay theirs
         kept = self._storages[id(pool), id(spec)] = (pool, spec, made)

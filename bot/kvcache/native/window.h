@@ -66,7 +66,7 @@ static TARGET __attribute__((noinline)) Run copied_run(const Walk *walk, Copy *c
         const char *block = w->span->blocks[token / s->block_size - w->span->first_block];
         const size_t row = w->head + (size_t)(token % s->block_size);
         memcpy(copy->codes + i * row_bytes, block + walk->codes + row * row_bytes, row_bytes);
-        if (s->format == FORMAT_INT8) memcpy(&copy->params[i], block + walk->params + row * 2, 2);
+        if (s->format != FORMAT_FLOAT32) memcpy(&copy->params[i], block + walk->params + row * 2, 2);
     }
     return (Run){copy->codes, (const char *)copy->params, copy->codes, 1};
 }
@@ -105,13 +105,9 @@ INLINE void ask_for(const char **rows, size_t bytes) {
 
 INLINE int at_edge(const Window *w, int64_t group) { return group == 0 || group == w->groups - 1; }
 
-/* What the query does not see of a group at the window's edges becomes `hidden`. */
-INLINE void hide(const Window *w, int64_t group, v8f *low, v8f *high, float hidden) {
-    const int64_t position = w->first + group * GROUP, left = w->high - position;
-    const v8i lane = {0, 1, 2, 3, 4, 5, 6, 7};
-    const v8i from = splat_int(position < w->low ? (int32_t)(w->low - position) : 0);
-    const v8i to = splat_int(left < GROUP ? (int32_t)left : GROUP);
-    const v8i upper = lane + splat_int(8);
-    *low = select8((lane >= from) & (lane < to), *low, splat(hidden));
-    *high = select8((upper >= from) & (upper < to), *high, splat(hidden));
+/* What the query does not see of a group's scores at the window's edges is hidden. */
+static TARGET __attribute__((noinline)) void hide(const Window *w, int64_t group, float scores[GROUP]) {
+    const int64_t position = w->first + group * GROUP;
+    for (int i = 0; i < GROUP; i++)
+        if (position + i < w->low || position + i >= w->high) scores[i] = HIDDEN;
 }

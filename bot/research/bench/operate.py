@@ -3,7 +3,8 @@
 Each round is a ``bot paper`` in a process of its own: one bare, one with dashboard, metrics and
 MQTT (a browser's stream, a scraper and a subscriber behind a mosquitto), in turns. CPU is that of
 the bot's process, its inference thread included. No run is without a journal: what that costs is
-measured by writing the run's own inputs once more.
+measured by writing the run's own inputs once more. Where there are two processors the bot has one
+of its own, and venue, broker and listeners have the others.
 """
 
 from __future__ import annotations
@@ -32,14 +33,23 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from bot.core.errors import PlainError
 from bot.ledger.journal import JournalReader, JournalWriter
+from bot.research.bench.cores import load_apart, move, move_child
+from bot.venue.emulator.flow import TRADE_SHARE
+from bot.venue.emulator.streams import BOOK_CADENCE_MS
 
 SYMBOLS: Final = 10
 SCRAPE_EVERY_S: Final = 5.0
+_DEPTH: Final = 50
+_TICKERS_PER_S: Final = 10
+_FIGURES: Final = (
+    "messages_per_s", "loop_lag_p50_ms", "loop_lag_p99_ms", "loop_lag_own_p99_ms", "cpu_cores",
+    "journal_cores",
+)  # fmt: skip
 _FLUSH_EVERY_NS: Final = 10**9
 _TOKEN: Final = "a-token-for-the-bench"  # noqa: S105 - of a run on loopback that lasts seconds
 _CONFIG: Final = """\
 symbols: [{symbols}]
-feed: {{warmup_candles: 20}}
+feed: {{warmup_candles: 20, connect_timeout_s: 60}}
 local_venue: {{events_per_s: {events_per_s}}}
 models: {{predictor: {{window: 64}}, analyzer: {{window: 64}}}}
 log: {{level: error}}
@@ -52,38 +62,52 @@ class BenchError(PlainError):
 
 
 def operate(*, seconds: float, rounds: int, messages_per_s: float) -> list[dict[str, Any]]:
-    """Rows {extras, messages_per_s, loop_lag_p50_ms, loop_lag_p99_ms, cpu_cores, journal_cores,
-    rounds}: the medians of the rounds without and with the extras. ``extras_cores`` is what
-    dashboard, metrics, MQTT and journal cost together. Raises BenchError."""
+    """Rows {extras, messages_per_s, loop_lag_p50_ms, loop_lag_p99_ms, loop_lag_own_p99_ms,
+    cpu_cores, journal_cores, rounds}: the medians of the rounds without and with the extras.
+
+    ``loop_lag_own_p99_ms`` counts of each lag at most what the loop's own thread computed, so other
+    work on the machine is not in it. ``extras_cores`` is what dashboard, metrics, MQTT and journal
+    cost together. Raises BenchError."""
     found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-    for _ in range(rounds):
-        for extras in (False, True):
-            found[extras].append(_round(extras, seconds, messages_per_s))
+    with load_apart() as processors:
+        for _ in range(rounds):
+            for extras in (False, True):
+                found[extras].append(_round(extras, seconds, messages_per_s, processors))
     rows = [_row("none", found[False]), _row("dashboard, metrics, MQTT", found[True])]
     cost = rows[1]["cpu_cores"] - rows[0]["cpu_cores"] + rows[1]["journal_cores"]
     return [{**row, "extras_cores": round(cost, 3)} for row in rows]
 
 
 def _row(extras: str, found: list[dict[str, Any]]) -> dict[str, Any]:
-    names = ("messages_per_s", "loop_lag_p50_ms", "loop_lag_p99_ms", "cpu_cores", "journal_cores")
-    middle = {name: round(statistics.median(each[name] for each in found), 3) for name in names}
+    middle = {name: round(statistics.median(each[name] for each in found), 3) for name in _FIGURES}
     worst = max(each["loop_lag_p99_ms"] for each in found)
     return {"extras": extras, **middle, "worst_p99_ms": worst, "rounds": len(found)}
 
 
-def _round(extras: bool, seconds: float, messages_per_s: float) -> dict[str, Any]:
+def _events_per_s(messages_per_s: float) -> float:
+    """Events of one symbol's market for so many messages of all: books and tickers come at their
+    own pace however much happens, so the others must be trades."""
+    wanted = messages_per_s / SYMBOLS
+    paced = 1_000 / BOOK_CADENCE_MS[_DEPTH] + _TICKERS_PER_S
+    return max((wanted - paced) / TRADE_SHARE, wanted / (1 + TRADE_SHARE))
+
+
+def _round(
+    extras: bool, seconds: float, messages_per_s: float, processors: set[int] | None
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         symbols = ", ".join(f"linear:{coin}USDT" for coin in _NAMES[:SYMBOLS])
-        text = _CONFIG.format(symbols=symbols, events_per_s=messages_per_s / SYMBOLS)
+        text = _CONFIG.format(symbols=symbols, events_per_s=_events_per_s(messages_per_s))
         (folder / "config.yaml").write_text(text)
         told: Counter[str] = Counter()
         port = stack.enter_context(_broker(folder, told)) if extras else 1883
-        summary = _paper(folder, _environment(extras, port), seconds, told)
+        summary = _paper(folder, _environment(extras, port), seconds, told, processors)
         if extras and not (told["states"] and told["metrics"] and told["messages"]):
             raise BenchError(f"nobody could watch the run: {dict(told)}")
         journal_s = _journal_s(folder / summary["journal"], folder / "again")
-        return _measured(summary) | {"journal_cores": journal_s / summary["wall_s"]}
+        journal = {"journal_cores": journal_s / seconds}
+        return {"messages_per_s": summary["frames"] / seconds, **summary, **journal}
 
 
 def _environment(extras: bool, mqtt_port: int) -> dict[str, str]:
@@ -101,7 +125,11 @@ def _environment(extras: bool, mqtt_port: int) -> dict[str, str]:
 
 
 def _paper(
-    folder: Path, environment: dict[str, str], seconds: float, told: Counter[str]
+    folder: Path,
+    environment: dict[str, str],
+    seconds: float,
+    told: Counter[str],
+    processors: set[int] | None,
 ) -> dict[str, Any]:
     """The summary of a paper run that is watched. Raises BenchError."""
     words = ("paper", "--venue", "local", "--for", f"{seconds:g}s", "--json")
@@ -111,6 +139,10 @@ def _paper(
     ) as process:  # fmt: skip
         assert process.stderr is not None
         assert process.stdout is not None
+        if processors is not None:
+            venues = os.sched_getaffinity(0)
+            move(process.pid, processors)  # before it has threads, which inherit it
+            move_child(process.pid, venues)
         lines: list[str] = []
         with _asking(process.stderr, lines, told):
             output = process.stdout.read()  # its errors are read beside
@@ -119,15 +151,6 @@ def _paper(
         raise BenchError(f"the bot ended with code {process.returncode}: {lines[-1:]}")
     summary: dict[str, Any] = json.loads(output)
     return summary
-
-
-def _measured(summary: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "messages_per_s": summary["frames"] / summary["wall_s"],
-        "loop_lag_p50_ms": summary["loop_lag_p50_ms"],
-        "loop_lag_p99_ms": summary["loop_lag_p99_ms"],
-        "cpu_cores": summary["cpu_s"] / summary["wall_s"],
-    }
 
 
 def _journal_s(written: Path, again: Path) -> float:

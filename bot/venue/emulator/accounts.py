@@ -6,48 +6,41 @@ which leave with the next step of the market, after the acknowledgement of the r
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bot.core.account import Account
 from bot.core.events import (
     E8,
     E12,
-    Accepted,
     Amend,
     Cancel,
-    Cancelled,
     Event,
     Fact,
-    Fill,
-    FundingPaid,
+    Order,
     Rejected,
+    StopType,
 )
 from bot.core.exchange import Exchange
-from bot.core.instrument import to_e12, value_of
+from bot.core.instrument import to_decimal
 from bot.core.market import Market
 from bot.core.matching import FillPolicy
 from bot.core.orders import OrderIds
 from bot.venue.emulator.codes import TEXTS, Refused
+from bot.venue.emulator.conditional import Exit, exit_words
 from bot.venue.emulator.market import Market as SyntheticMarket
+from bot.venue.emulator.outcomes import Changes, Outcomes
 from bot.venue.emulator.records import (
     Fields,
     OrderRecord,
-    execution,
-    funding_execution,
     order_pushed,
     position_fields,
     position_pushed,
 )
 from bot.venue.emulator.wallet import wallet_fields
-
-CLOSED_KEPT = 1000
-EXECUTIONS_KEPT = 5000
-_MS = 1_000_000
 
 
 class Push(Struct, frozen=True):
@@ -58,30 +51,27 @@ class Push(Struct, frozen=True):
     data: list[Fields]
 
 
-class Changes(Struct):
-    """What one batch of facts did, in the order in which each topic tells it."""
-
-    executions: list[Fields] = []
-    orders: list[Fields] = []
-    positions: dict[str, None] = {}
-    wallet: bool = False
-
-
 class TradingAccount:
     """One API key's. The core market is shared by all accounts and moved by their owner."""
 
     def __init__(
-        self, key: str, market: Market, synthetic: SyntheticMarket, usdt: E8, leverage: E12
+        self,
+        key: str,
+        market: Market,
+        synthetic: SyntheticMarket,
+        usdt: E8,
+        leverage: E12,
+        ids: OrderIds,
     ) -> None:
         self.key = key
         self.core = Account(market, usdt, leverage)
-        self.orders: dict[int, OrderRecord] = {}
-        self.closed: deque[OrderRecord] = deque(maxlen=CLOSED_KEPT)
-        self.executions: deque[Fields] = deque(maxlen=EXECUTIONS_KEPT)
-        self.touched_ms: dict[str, int] = {}
+        self._outcomes = Outcomes(key, market, synthetic)
+        self.orders = self._outcomes.orders
+        self.closed = self._outcomes.closed
+        self.executions = self._outcomes.executions
         self._market = market
         self._synthetic = synthetic
-        self._exchange = Exchange(market, self.core, FillPolicy(), OrderIds())
+        self._exchange = Exchange(market, self.core, FillPolicy(), ids)
         self._pushes: list[Push] = []
         self._cancels: list[Cancel] = []
 
@@ -96,20 +86,35 @@ class TradingAccount:
         facts: list[Fact] = []
         self.orders[record.order.id] = record
         self._exchange.submit(record.order, ts, facts)
-        refused = _refusal(facts)
+        refused = _refusal(facts, record.order.id)
         if refused is not None:
             del self.orders[record.order.id]
             raise refused
-        self._take(facts)
+        self._tell(facts)
+
+    def place_exit(self, symbol: str, kind: StopType, wanted: Exit, order_id: int, ts: int) -> None:
+        """Let an exit of the position wait, in place of the one of its kind. Raises Refused."""
+        held = self.core.qty(symbol)
+        order = Order(
+            ts, order_id, self.key, symbol, "Sell" if held > 0 else "Buy", "Market", "IOC",
+            to_decimal(abs(held)), reduce_only=True, trigger_price=wanted.price,
+            trigger_by=wanted.by,
+            trigger_direction="rise" if (held > 0) == (kind == "TakeProfit") else "fall",
+            stop_type=kind,
+        )  # fmt: skip
+        self.place(self._outcomes.exit_record(order), ts)
 
     def amend(self, amend: Amend, ts: int) -> None:
         """Change an open order. Raises Refused."""
         facts: list[Fact] = []
         self._exchange.submit(amend, ts, facts)
-        refused = _refusal(facts)
+        refused = _refusal(facts, amend.order_id)
         if refused is not None:
             raise refused
-        self._take(facts)
+        if amend.trigger_price is not None:
+            record = self.orders[amend.order_id]
+            record.order = replace(record.order, trigger_price=amend.trigger_price)
+        self._tell(facts)
 
     def stops_self_match(self, record: OrderRecord) -> bool:
         """Cancel own orders that ``record`` would meet, as its ``smpType`` says.
@@ -117,7 +122,7 @@ class TradingAccount:
         Returns whether the order itself must not go in, either.
         https://bybit-exchange.github.io/docs/v5/smp
         """
-        if record.smp_type == "None":
+        if record.smp_type == "None" or not record.is_resting:
             return False
         met = [resting for resting in self.orders.values() if _meet(record, resting)]
         if record.smp_type in ("CancelMaker", "CancelBoth"):
@@ -149,7 +154,7 @@ class TradingAccount:
         """Resting orders against ``event``, and what came of it."""
         self._exchange.after(event, facts)
         if facts:
-            self._take(facts)
+            self._tell(facts)
 
     def end_step(self, ts: int) -> None:
         """Cancels asked for since the last step meet the market as it is now."""
@@ -157,101 +162,17 @@ class TradingAccount:
         for cancel in cancels:
             facts: list[Fact] = []
             self._exchange.submit(cancel, ts, facts)
-            self._take(facts)
+            self._tell(facts)
 
     def pushes(self) -> list[Push]:
         """What is to be told since the last call."""
         pushes, self._pushes = self._pushes, []
         return pushes
 
-    # --- facts to records ----------------------------------------------------------------------
+    # --- what is told --------------------------------------------------------------------------
 
-    def _take(self, facts: Sequence[Fact]) -> None:
-        changes = Changes()
-        for fact in facts:
-            match fact:
-                case Accepted():
-                    self._accepted(fact, changes)
-                case Fill():
-                    self._filled(fact, changes)
-                case Cancelled():
-                    self._cancelled(fact, changes)
-                case Rejected():
-                    self._cancel_too_late(fact, changes)
-                case FundingPaid():
-                    self._funded(fact, changes)
-                case _:
-                    raise AssertionError(f"core's exchange made {fact!r}")
-        self._pushes += self._told(changes)
-
-    def _accepted(self, fact: Accepted, changes: Changes) -> None:
-        record = self.orders[fact.order_id]
-        record.qty = to_e12(fact.qty)
-        if fact.price is not None and record.order.order_type == "Limit":
-            record.price = to_e12(fact.price)
-        self._changed(record, fact.exchange_ts, changes)
-
-    def _filled(self, fact: Fill, changes: Changes) -> None:
-        record = self.orders[fact.order_id]
-        qty = to_e12(fact.qty)
-        record.filled += qty
-        record.value += value_of(to_e12(fact.price), qty)
-        paid = record.fees.get(fact.fee_coin, Decimal(0))
-        record.fees = record.fees | {fact.fee_coin: paid + fact.fee}
-        record.closed_pnl += fact.realized_pnl
-        record.status = "PartiallyFilled" if record.qty > record.filled else "Filled"
-        fees = self._market.fees[record.listing.category]
-        rate = fees.maker_rate if fact.maker else fees.taker_rate
-        market = self._synthetic.symbols[fact.symbol]
-        told = execution(record, fact, market, rate)
-        self.executions.appendleft(told)
-        changes.executions.append(told)
-        self._changed(record, fact.exchange_ts, changes)
-        self.touched_ms[fact.symbol] = fact.exchange_ts // _MS
-        if record.listing.category == "linear":
-            changes.positions[fact.symbol] = None
-        changes.wallet = True
-
-    def _cancelled(self, fact: Cancelled, changes: Changes) -> None:
-        record = self.orders[fact.order_id]
-        partly_spot = record.listing.category == "spot" and record.filled
-        record.status = "PartiallyFilledCanceled" if partly_spot else "Cancelled"
-        if fact.reason == "EC_PerCancelRequest":
-            if record.cancel_type != "CancelBySmp":
-                record.cancel_type, record.reject_reason = "CancelByUser", fact.reason
-        elif fact.reason.startswith("EC_"):
-            record.reject_reason = fact.reason
-        else:
-            record.cancel_type = fact.reason
-        self._changed(record, fact.exchange_ts, changes)
-
-    def _cancel_too_late(self, fact: Rejected, changes: Changes) -> None:
-        """The order was executed while its cancel was under way: Bybit tells of it twice."""
-        record = next((each for each in self.closed if each.order.id == fact.order_id), None)
-        if record is not None and record.status == "Filled":
-            told = order_pushed(record)
-            told |= {
-                "cancelType": "CancelByUser",
-                "rejectReason": "EC_OrigClOrdIDDoesNotExist",
-                "updatedTime": str(fact.exchange_ts // _MS),
-            }
-            changes.orders.append(told)
-
-    def _funded(self, fact: FundingPaid, changes: Changes) -> None:
-        market = self._synthetic.symbols[fact.symbol]
-        told = funding_execution(market.listing, fact, market.seq)
-        self.executions.appendleft(told)
-        changes.executions.append(told)
-        changes.positions[fact.symbol] = None
-        changes.wallet = True
-
-    def _changed(self, record: OrderRecord, exchange_ts: int, changes: Changes) -> None:
-        record.updated_ms = max(record.created_ms, exchange_ts // _MS)
-        changes.orders.append(order_pushed(record))
-        changes.wallet |= record.order.order_type == "Limit"  # it holds or frees margin
-        if not record.is_open:
-            del self.orders[record.order.id]
-            self.closed.appendleft(record)
+    def _tell(self, facts: Sequence[Fact]) -> None:
+        self._pushes += self._told(self._outcomes.take(facts))
 
     def _told(self, changes: Changes) -> Iterator[Push]:
         """Bybit's order of topics is not fixed; ours is."""
@@ -270,11 +191,24 @@ class TradingAccount:
 
     def position(self, symbol: str) -> Fields:
         market = self._synthetic.symbols[symbol]
-        updated_ms = self.touched_ms.get(symbol, 0)
-        return position_fields(market, self.core, self.core.position(symbol), updated_ms)
+        updated_ms = self._outcomes.touched_ms.get(symbol, 0)
+        fields = position_fields(market, self.core, self.core.position(symbol), updated_ms)
+        exits = [record.order for record in self.exits(symbol)]
+        return fields | exit_words(exits, market.listing)
+
+    def exits(self, symbol: str) -> list[OrderRecord]:
+        """What waits to close the position of ``symbol``."""
+        return [
+            record
+            for record in self.orders.values()
+            if record.order.symbol == symbol
+            and record.order.stop_type is not None
+            and record.status == "Untriggered"
+        ]
 
     def wallet(self) -> Fields:
-        return wallet_fields(self.core, self._market, self.orders.values())
+        resting = [record for record in self.orders.values() if record.is_resting]
+        return wallet_fields(self.core, self._market, resting)
 
     def find(self, order_id: str, link_id: str) -> OrderRecord | None:
         """An order, open or closed, by either id; the order id counts first."""
@@ -288,15 +222,17 @@ def _meet(taker: OrderRecord, resting: OrderRecord) -> bool:
     """Whether two orders of one account would trade with each other."""
     if taker.listing != resting.listing or taker.order.side == resting.order.side:
         return False
+    if not resting.is_resting:
+        return False
     if not taker.price:
         return True
     buys = taker.order.side == "Buy"
     return taker.price >= resting.price if buys else taker.price <= resting.price
 
 
-def _refusal(facts: Sequence[Any]) -> Refused | None:
+def _refusal(facts: Sequence[Any], order_id: int) -> Refused | None:
     for fact in facts:
-        if type(fact) is Rejected:
+        if type(fact) is Rejected and fact.order_id == order_id:
             code = int(fact.reason)
             text = TEXTS[code]
             if fact.request == "amend" and code == 110001:

@@ -5,13 +5,13 @@ The order of calls around an event is that of ``core.engine``.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from decimal import Decimal
 
 from bot.core.events import E8, E12, Event, Fact, Fees
 from bot.core.instrument import UNIT
 from bot.core.market import Market
+from bot.core.orders import OrderIds
 from bot.venue.emulator.accounts import Push, TradingAccount
 from bot.venue.emulator.market import Market as SyntheticMarket
 from bot.venue.emulator.mirror import Mirror
@@ -32,14 +32,12 @@ class Clearing:
         self.market = Market()
         for fees in FEES:
             self.market.apply(fees)
+        self.ids = OrderIds()
         self.accounts = {
-            key: TradingAccount(key, self.market, synthetic, usdt, LEVERAGE) for key in keys
+            key: TradingAccount(key, self.market, synthetic, usdt, LEVERAGE, self.ids)
+            for key in keys
         }
         self._mirror = Mirror(synthetic)
-        self._ids = itertools.count(1)
-
-    def next_id(self) -> int:
-        return next(self._ids)
 
     def trade(self, symbol: str) -> None:
         """From here on the matching engine follows ``symbol``, which must be listed."""

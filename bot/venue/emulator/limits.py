@@ -24,6 +24,7 @@ _PER_S = {
     "/v5/order/cancel": PER_S["cancel"],
     "/v5/order/cancel-all": PER_S["cancel"],
     "/v5/position/set-leverage": (10, 10),
+    "/v5/position/trading-stop": (10, 10),
     "/v5/account/fee-rate": (5, 5),
 }
 _PER_S_ELSEWHERE = 50

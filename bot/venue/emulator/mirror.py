@@ -28,7 +28,7 @@ class Mirror:
         self._symbols: dict[str, _Mirrored] = {}
 
     def open(self, symbol: str) -> list[Event]:
-        """Rules, ticker and a full book; nothing for a symbol that is mirrored already.
+        """Rules, ticker, last trade and a full book; nothing for one that is mirrored already.
 
         Raises KeyError for a symbol that is not listed.
         """
@@ -41,7 +41,8 @@ class Mirror:
         rules = parse_instruments(
             category, {"list": [instrument(market.listing)]}, now_ns, market.at_ns
         )
-        return [*rules, mirrored.ticker(now_ns), mirrored.book(now_ns, snapshot=True)]
+        book = mirrored.book(now_ns, snapshot=True)
+        return [*rules, mirrored.ticker(now_ns), mirrored.last_trade(now_ns), book]
 
     def events(self) -> list[Event]:
         """What happened since the last call, per symbol: ticker, trades, then the book."""
@@ -101,6 +102,14 @@ class _Mirrored:
             index=Decimal(f"{market.index:.{listing.price_scale}f}"),
             funding_rate=Decimal(plain(funding.rate_e8, 8)),
             next_funding_ts=funding.next_ms * _MS,
+        )
+
+    def last_trade(self, now_ns: int) -> Trade:
+        """The last price, which triggers are held against, as one lot that met nobody here."""
+        market = self._market
+        price = market.last * self._tick
+        return Trade(
+            now_ns, market.at_ns, market.listing.symbol, market.seq, "Buy", price, self._lot
         )
 
     def book(self, now_ns: int, *, snapshot: bool) -> BookUpdate:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
 from bot.core.events import E12, OrderType, Side, TimeInForce
-from bot.core.instrument import NumberError, to_decimal, to_e12
+from bot.core.instrument import to_decimal
 from bot.venue.emulator.codes import Refused
+from bot.venue.emulator.conditional import Exits, Trigger, exits_of, trigger_of
+from bot.venue.emulator.grid import exact, limit_price, positive, quantity
 from bot.venue.emulator.listing import Listing
 from bot.venue.emulator.market import Market, SymbolMarket
 from bot.venue.emulator.mirror import DEPTH, lot_e12, tick_e12
@@ -24,7 +26,7 @@ from bot.venue.emulator.rest import CATEGORIES
 Body: TypeAlias = Mapping[str, Any]
 
 _LINK_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
-_NOT_EMULATED = ("triggerPrice", "takeProfit", "stopLoss", "orderIv", "bboSideType", "mmp")
+_NOT_EMULATED = ("tpLimitPrice", "slLimitPrice", "orderIv", "bboSideType", "mmp")
 _SMP_TYPES = ("None", "CancelMaker", "CancelTaker", "CancelBoth")
 _TIFS: dict[str, TimeInForce] = {"GTC": "GTC", "IOC": "IOC", "FOK": "FOK", "PostOnly": "PostOnly"}
 _SLIPPAGE = {"TickSize": (Decimal(1), Decimal(10_000)), "Percent": (Decimal("0.01"), Decimal(10))}
@@ -44,6 +46,8 @@ class Wanted(Struct, frozen=True):
     smp_type: str
     asked_qty: str = ""
     market_unit: str = ""
+    trigger: Trigger | None = None
+    exits: Exits = Exits()
 
 
 class Change(Struct, frozen=True):
@@ -51,6 +55,7 @@ class Change(Struct, frozen=True):
 
     price: Decimal | None
     qty: Decimal | None
+    trigger: Decimal | None
 
 
 def wanted(body: Body, market: Market) -> Wanted:
@@ -61,8 +66,6 @@ def wanted(body: Body, market: Market) -> Wanted:
     for name in _NOT_EMULATED:
         if body.get(name) not in (None, "", "0", False):
             raise Refused(10001, f"params error: the local venue does not emulate {name}")
-    if body.get("orderFilter", "Order") != "Order":
-        raise Refused(10001, "params error: the local venue emulates orderFilter=Order only")
     if body.get("positionIdx", 0) not in (0, "0"):
         raise Refused(10001, "position idx not match position mode")
     side = _one_of(body, "side", ("Buy", "Sell"), 170117 if spot else 10001)
@@ -75,10 +78,13 @@ def wanted(body: Body, market: Market) -> Wanted:
     smp_type = str(body.get("smpType") or "None")
     if smp_type not in _SMP_TYPES:
         raise Refused(10001, "params error: smpType invalid")
+    trigger = trigger_of(body, listing, Decimal(listing.price_plain(symbol.last)))
     unit = _market_unit(body, side) if spot and is_market else ""
+    if trigger is not None and unit == "quoteCoin":
+        raise Refused(10001, "params error: a conditional market order needs marketUnit=baseCoin")
     text = str(body.get("qty", ""))
     if unit == "quoteCoin":
-        qty = base_for(symbol, _number(text, 170130), side)
+        qty = base_for(symbol, positive(text, 170130), side)
     else:
         qty = quantity(listing, text)
     return Wanted(
@@ -93,17 +99,23 @@ def wanted(body: Body, market: Market) -> Wanted:
         smp_type,
         text if unit == "quoteCoin" else "",
         unit,
+        trigger,
+        exits_of(body, listing),
     )
 
 
 def change(body: Body, listing: Listing) -> Change:
     """Read an amend request. Raises Refused."""
-    price, qty = body.get("price"), body.get("qty")
-    if price in (None, "") and qty in (None, ""):
+    for name in ("takeProfit", "stopLoss"):
+        if body.get(name) not in (None, ""):
+            raise Refused(10001, f"params error: the local venue does not amend {name}")
+    price, qty, trigger = body.get("price"), body.get("qty"), body.get("triggerPrice")
+    if all(each in (None, "") for each in (price, qty, trigger)):
         raise Refused(10001, "params error: nothing to amend")
     return Change(
         None if price in (None, "") else to_decimal(limit_price(listing, price)),
         None if qty in (None, "") else to_decimal(quantity(listing, str(qty))),
+        None if trigger in (None, "") else to_decimal(limit_price(listing, trigger)),
     )
 
 
@@ -125,32 +137,12 @@ def symbol_of(body: Body, market: Market) -> SymbolMarket:
     return symbol
 
 
-def quantity(listing: Listing, text: str) -> E12:
-    """A quantity on the lot grid; core judges its size."""
-    spot = listing.category == "spot"
-    qty = _number(text, 170130 if spot else 10001, "Qty invalid")
-    value = _e12(qty)
-    if value is None or value % lot_e12(listing):
-        raise Refused(170137) if spot else Refused(10001, "Qty invalid")
-    return value
-
-
-def limit_price(listing: Listing, given: Any) -> E12:
-    """A price on the tick grid."""
-    spot = listing.category == "spot"
-    price = _number(str(given or ""), 170130 if spot else 10001, "Price invalid")
-    value = _e12(price)
-    if value is None or value % tick_e12(listing):
-        raise Refused(170134) if spot else Refused(10001, "Price invalid")
-    return value
-
-
 def base_for(market: SymbolMarket, quote: Decimal, side: str) -> E12:
     """What ``quote`` coins would now buy or fetch, in whole lots. Raises Refused with 170140."""
     listing = market.listing
     tick, lot = tick_e12(listing), lot_e12(listing)
     book = market.book.asks if side == "Buy" else market.book.bids
-    left = _e12(quote) or 0
+    left = exact(quote) or 0
     lots = 0
     for ticks, offered in book.top(DEPTH).items():
         price = ticks * tick
@@ -194,7 +186,7 @@ def _bound(body: Body, market: SymbolMarket, side: str) -> E12 | None:
     if kind not in _SLIPPAGE:
         raise Refused(10001, "params error: slippageToleranceType invalid")
     least, most = _SLIPPAGE[str(kind)]
-    tolerance = _number(str(body.get("slippageTolerance", "")), 10001)
+    tolerance = positive(str(body.get("slippageTolerance", "")), 10001)
     if not least <= tolerance <= most:
         raise Refused(10001, f"params error: slippageTolerance from {least} to {most}")
     best = market.book.asks.best() if side == "Buy" else market.book.bids.best()
@@ -208,21 +200,3 @@ def _one_of(body: Body, name: str, allowed: tuple[str, ...], code: int) -> str:
     if text not in allowed:
         raise Refused(code, f"{name[0].upper()}{name[1:]} invalid" if code == 10001 else "")
     return text
-
-
-def _number(text: str, code: int, message: str = "") -> Decimal:
-    """A positive finite number of a sane length."""
-    try:
-        value = Decimal(text) if len(text) <= 40 else Decimal("NaN")
-    except InvalidOperation:
-        value = Decimal("NaN")
-    if not value.is_finite() or value <= 0 or value >= 10**15:
-        raise Refused(code, message)
-    return value
-
-
-def _e12(value: Decimal) -> E12 | None:
-    try:
-        return to_e12(value)
-    except NumberError:
-        return None

@@ -15,6 +15,7 @@ from bot.venue.emulator import order_requests
 from bot.venue.emulator.accounts import TradingAccount
 from bot.venue.emulator.clearing import FEES, Clearing
 from bot.venue.emulator.codes import Refused
+from bot.venue.emulator.conditional import cleared, exits_of
 from bot.venue.emulator.order_requests import Body, Wanted
 from bot.venue.emulator.records import (
     Fields,
@@ -50,6 +51,7 @@ class PrivateAnswers:
             ("GET", "/v5/execution/list"): self.executions,
             ("GET", "/v5/position/list"): self.positions,
             ("POST", "/v5/position/set-leverage"): self.set_leverage,
+            ("POST", "/v5/position/trading-stop"): self.trading_stop,
             ("GET", "/v5/account/wallet-balance"): self.wallet_balance,
             ("GET", "/v5/account/fee-rate"): self.fee_rate,
             ("POST", "/v5/account/set-limit-px-action"): self.set_limit_px_action,
@@ -74,11 +76,16 @@ class PrivateAnswers:
     def amend(self, account: TradingAccount, body: Body, now_ns: int) -> Result:
         record = self._open(account, body, "replace")
         change = order_requests.change(body, record.listing)
-        price, qty = change.price, change.qty
+        price, qty, trigger = change.price, change.qty, change.trigger
+        if trigger is not None and record.status != "Untriggered":
+            raise Refused(10001, "params error: triggerPrice of an order that waits for nothing")
         same_price = price is None or to_e12(price) == record.price
-        if same_price and (qty is None or to_e12(qty) == record.qty):
+        same_qty = qty is None or to_e12(qty) == record.qty
+        if same_price and same_qty and trigger in (None, record.order.trigger_price):
             raise Refused(10001, "The order remains unchanged as the parameters entered match it")
-        account.amend(Amend(now_ns, record.order.id, record.listing.symbol, price, qty), now_ns)
+        account.amend(
+            Amend(now_ns, record.order.id, record.listing.symbol, price, qty, trigger), now_ns
+        )
         return _ids(record)
 
     def cancel(self, account: TradingAccount, body: Body, now_ns: int) -> Result:
@@ -157,6 +164,23 @@ class PrivateAnswers:
         account.core.leverage = buy
         return {}
 
+    def trading_stop(self, account: TradingAccount, body: Body, now_ns: int) -> Result:
+        """Exits of the whole position: set, replaced, or, with a price of 0, taken away."""
+        market = order_requests.symbol_of(body, self._clearing.synthetic)
+        listing = market.listing
+        if listing.category != "linear":
+            raise Refused(10001, "params error: Category is illegal")
+        wanted = exits_of(body, listing)
+        held = account.core.qty(listing.symbol)
+        if not held:
+            raise Refused(10001, "can not set tp/sl/ts for zero position")
+        for record in account.exits(listing.symbol):
+            if record.order.stop_type in cleared(body):
+                account.cancel(record, now_ns)
+        for kind, exit_ in wanted.named():
+            account.place_exit(listing.symbol, kind, exit_, self._clearing.ids.next(), now_ns)
+        return {}
+
     def wallet_balance(self, account: TradingAccount, body: Body, now_ns: int) -> Result:
         del now_ns
         if body.get("accountType") != "UNIFIED":
@@ -201,19 +225,8 @@ class PrivateAnswers:
 
     def _record(self, account: TradingAccount, wanted: Wanted, now_ns: int) -> OrderRecord:
         listing = wanted.market.listing
-        order_id = self._clearing.next_id()
-        order = Order(
-            now_ns,
-            order_id,
-            account.key,
-            listing.symbol,
-            wanted.side,
-            wanted.order_type,
-            wanted.tif,
-            to_decimal(wanted.qty),
-            None if wanted.price is None else to_decimal(wanted.price),
-            wanted.reduce_only,
-        )
+        order_id = self._clearing.ids.next()
+        order = _order(account.key, wanted, order_id, now_ns)
         return OrderRecord(
             order,
             stable_id(listing, account.key, order_id),
@@ -226,6 +239,7 @@ class PrivateAnswers:
             wanted.asked_qty,
             wanted.market_unit,
             wanted.smp_type,
+            "New" if wanted.trigger is None else "Untriggered",
             last_price=listing.price(wanted.market.last),
         )
 
@@ -241,6 +255,30 @@ class PrivateAnswers:
                 raise Refused(170213)
             raise Refused(110001, f"order not exists or too late to {purpose}")
         return record
+
+
+def _order(key: str, wanted: Wanted, order_id: int, now_ns: int) -> Order:
+    """A request as core's order."""
+    trigger, profit, loss = wanted.trigger, wanted.exits.profit, wanted.exits.loss
+    return Order(
+        now_ns,
+        order_id,
+        key,
+        wanted.market.listing.symbol,
+        wanted.side,
+        wanted.order_type,
+        wanted.tif,
+        to_decimal(wanted.qty),
+        None if wanted.price is None else to_decimal(wanted.price),
+        wanted.reduce_only,
+        trigger_price=None if trigger is None else trigger.price,
+        trigger_by=None if trigger is None else trigger.by,
+        trigger_direction=None if trigger is None else trigger.direction,
+        take_profit=None if profit is None else profit.price,
+        take_profit_by=None if profit is None else profit.by,
+        stop_loss=None if loss is None else loss.price,
+        stop_loss_by=None if loss is None else loss.by,
+    )
 
 
 def _ids(record: OrderRecord) -> Fields:

@@ -13,15 +13,17 @@ from uuid import NAMESPACE_URL, uuid5
 from msgspec import Struct
 
 from bot.core.account import Account, Position
-from bot.core.events import E8, E12, Fill, FundingPaid, Order
+from bot.core.events import E8, E12, Fill, FundingPaid, Liquidated, Order
 from bot.core.instrument import amount, div_half_even, to_decimal, to_e12, value_of
+from bot.venue.emulator.conditional import create_type, order_words, stop_order_type
+from bot.venue.emulator.grid import price_text, qty_text
 from bot.venue.emulator.listing import Listing
 from bot.venue.emulator.market import SymbolMarket
-from bot.venue.emulator.mirror import lot_e12, tick_e12
 from bot.venue.emulator.risk_limits import MAINTENANCE_RATE, tiers
 
 Fields: TypeAlias = dict[str, Any]
-OPEN = ("New", "PartiallyFilled")
+RESTING = ("New", "PartiallyFilled")
+WAITING = ("Untriggered", "Triggered")
 _MS = 1_000_000
 
 
@@ -51,20 +53,16 @@ class OrderRecord(Struct):
 
     @property
     def is_open(self) -> bool:
-        return self.status in OPEN
+        return self.status in RESTING or self.status in WAITING
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether it is in the book, or about to take."""
+        return self.status in RESTING
 
     @property
     def leaves(self) -> E12:
         return self.qty - self.filled if self.is_open else 0
-
-
-def price_text(listing: Listing, price: E12) -> str:
-    """A price on the tick grid; 0 is a market order's."""
-    return listing.price(price // tick_e12(listing)) if price else "0"
-
-
-def qty_text(listing: Listing, qty: E12) -> str:
-    return listing.qty(qty // lot_e12(listing))
 
 
 def number(value: Decimal) -> str:
@@ -107,22 +105,12 @@ def order_fields(record: OrderRecord) -> Fields:
         "cumExecFee": number(sum(record.fees.values(), Decimal(0))),
         "timeInForce": order.tif,
         "orderType": order.order_type,
-        "stopOrderType": "",
         "orderIv": "",
         "marketUnit": record.market_unit,
-        "triggerPrice": "",
-        "takeProfit": "",
-        "stopLoss": "",
-        "tpslMode": "",
         "tpLimitPrice": "",
         "slLimitPrice": "",
-        "tpTriggerBy": "",
-        "slTriggerBy": "",
-        "triggerDirection": 0,
-        "triggerBy": "",
         "lastPriceOnCreated": record.last_price,
         "reduceOnly": order.reduce_only,
-        "closeOnTrigger": False,
         "placeType": "",
         "smpType": record.smp_type,
         "smpGroup": 0,
@@ -130,9 +118,9 @@ def order_fields(record: OrderRecord) -> Fields:
         "createdTime": str(record.created_ms),
         "updatedTime": str(record.updated_ms),
         "cumFeeDetail": {coin: number(fee) for coin, fee in record.fees.items()},
-    }
+    } | order_words(order, listing)
     if listing.category == "linear":
-        fields["createType"] = "CreateByUser"
+        fields["createType"] = create_type(order)
     return fields
 
 
@@ -162,8 +150,8 @@ def execution(record: OrderRecord, fill: Fill, market: SymbolMarket, fee_rate: D
         "orderQty": qty_text(listing, record.qty),
         "leavesQty": qty_text(listing, record.qty - record.filled),
         "orderType": order.order_type,
-        "stopOrderType": "UNKNOWN" if linear else "",
-        "createType": "CreateByUser" if linear else "",
+        "stopOrderType": stop_order_type(order) or ("UNKNOWN" if linear else ""),
+        "createType": create_type(order) if linear else "",
         "execId": stable_id(listing, "execution", record.order_id, fill.id),
         "execPrice": number(fill.price),
         "execQty": number(fill.qty),
@@ -190,32 +178,60 @@ def execution(record: OrderRecord, fill: Fill, market: SymbolMarket, fee_rate: D
 
 def funding_execution(listing: Listing, paid: FundingPaid, seq: int) -> Fields:
     """A funding settlement, which Bybit tells of as an execution without an order."""
-    size = abs(paid.position)
+    size, mark = abs(paid.position), number(paid.mark)
+    side = "Buy" if paid.position > 0 else "Sell"
+    return _without_order(listing, "Funding", paid.funding_ts, paid.exchange_ts, seq) | {
+        "side": side,
+        "execPrice": mark,
+        "execQty": number(size),
+        "execValue": number(size * paid.mark),
+        "execFee": number(paid.amount),
+        "feeRate": number(paid.rate),
+        "markPrice": mark,
+    }
+
+
+def liquidation_execution(listing: Listing, taken: Liquidated, seq: int) -> Fields:
+    """A position that is taken over at its bankruptcy price: its margin is gone."""
+    size = abs(taken.position)
+    return _without_order(listing, "BustTrade", taken.exchange_ts, taken.exchange_ts, seq) | {
+        "side": "Sell" if taken.position > 0 else "Buy",
+        "createType": "CreateByTakeOver_PassThrough",
+        "execPrice": number(taken.price),
+        "execQty": number(size),
+        "execValue": number(size * taken.price),
+        "execPnl": number(-taken.loss),
+        "closedSize": number(size),
+    }
+
+
+def _without_order(listing: Listing, kind: str, at: int, exchange_ts: int, seq: int) -> Fields:
+    """An execution of ``kind`` that no order of the client's brought about."""
     return {
         "category": listing.category,
         "symbol": listing.name,
-        "orderId": stable_id(listing, "funding", paid.funding_ts),
+        "orderId": stable_id(listing, kind, at),
         "orderLinkId": "",
-        "side": "Buy" if paid.position > 0 else "Sell",
+        "side": "",
         "orderPrice": "0",
         "orderQty": "0",
         "leavesQty": "0",
         "orderType": "UNKNOWN",
         "stopOrderType": "UNKNOWN",
         "createType": "",
-        "execId": stable_id(listing, "paid", paid.funding_ts),
-        "execPrice": number(paid.mark),
-        "execQty": number(size),
-        "execValue": number(size * paid.mark),
-        "execFee": number(paid.amount),
+        "execId": stable_id(listing, kind, "execution", at),
+        "execPrice": "0",
+        "execQty": "0",
+        "execValue": "0",
+        "execFee": "0",
         "feeCurrency": "",
-        "feeRate": number(paid.rate),
-        "execType": "Funding",
-        "execTime": str(paid.exchange_ts // _MS),
+        "feeRate": "0",
+        "execType": kind,
+        "execTime": str(exchange_ts // _MS),
         "execPnl": "0",
         "isMaker": False,
         "isLeverage": "0",
-        "markPrice": number(paid.mark),
+        "markPrice": "",
         "indexPrice": "",
         "underlyingPrice": "",
         "tradeIv": "",
@@ -259,8 +275,6 @@ def position_fields(
         "positionIM": number(margin),
         "positionMM": number(_rounded(amount(position.cost) * MAINTENANCE_RATE)),
         "tpslMode": "Full",
-        "takeProfit": "",
-        "stopLoss": "",
         "trailingStop": "0",
         "unrealisedPnl": number(amount(account.unrealized(listing.symbol))) if size else "",
         "curRealisedPnl": number(settled),

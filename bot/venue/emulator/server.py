@@ -39,7 +39,7 @@ from bot.venue.emulator.signing import DEMO_KEY, DEMO_SECRET
 HOST = "127.0.0.1"
 DEMO = {DEMO_KEY: DEMO_SECRET}
 _TICK_S = 0.01
-_SLICE_NS = 500_000_000  # after a sleep of the machine, catch up in pieces that let others run
+_SLICE_NS = 100_000_000  # after a sleep of the machine, catch up in pieces that let others run
 
 
 class Venue:

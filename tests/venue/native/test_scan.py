@@ -20,6 +20,7 @@ from bot.venue import codec_state, native
 from bot.venue.archive import read_capture
 from bot.venue.native import scan
 from bot.venue.wire import Codec
+from tests.shards import shards
 from tests.venue.feed import CONN, T0_MS, book, damaged, kline, snapshot, text_of, ticker, trade
 
 needs_scanner = pytest.mark.skipif(
@@ -272,6 +273,7 @@ def test_real_frames_broken_at_random_are_the_same_to_both(real_capture):
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(7200)
-def test_two_hundred_thousand_real_frames_broken_are_the_same_to_both(real_capture):
-    check_damaged(real_capture, 200_000, seed=2)
+@pytest.mark.timeout(1800)
+@shards(200_000, parts=4)
+def test_two_hundred_thousand_real_frames_broken_are_the_same_to_both(real_capture, seeds):
+    check_damaged(real_capture, len(seeds), seed=seeds.start)
