@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Final, Protocol, TypeAlias
 
 from sqlalchemy import Engine, create_engine, event
@@ -20,9 +20,13 @@ Statement: TypeAlias = tuple[str, tuple[Any, ...]]
 
 
 class Transactions(Protocol):
-    """Writes all of some statements or none. Raises the driver's errors as SQLAlchemy has them."""
+    """Writes all of some statements or none. Raises the driver's errors as SQLAlchemy has them.
 
-    async def write(self, statements: Sequence[Statement]) -> None: ...
+    A statement is asked for when the one before it was written, so making it may take its time;
+    perhaps from another thread.
+    """
+
+    async def write(self, statements: Iterable[Statement]) -> None: ...
 
 
 def transactions_of(engine: AsyncEngine) -> Transactions:
@@ -36,7 +40,7 @@ class OverNetwork:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def write(self, statements: Sequence[Statement]) -> None:
+    async def write(self, statements: Iterable[Statement]) -> None:
         async with self._engine.begin() as connection:
             for text, values in statements:
                 await connection.exec_driver_sql(text, values)
@@ -56,10 +60,10 @@ class InThread:
         listen(self._engine)
         event.listen(engine.sync_engine, "engine_disposed", self._dispose)
 
-    async def write(self, statements: Sequence[Statement]) -> None:
+    async def write(self, statements: Iterable[Statement]) -> None:
         await asyncio.to_thread(self._write, statements)
 
-    def _write(self, statements: Sequence[Statement]) -> None:
+    def _write(self, statements: Iterable[Statement]) -> None:
         with self._engine.begin() as connection:
             for text, values in statements:
                 connection.exec_driver_sql(text, values)

@@ -45,7 +45,7 @@ MAX_BATCH: Final = 2_000
 process which soon dies again has written some of it."""
 _NAMED: Final = {kind for kind, table in rows.TABLE_OF.items() if table is tables.order_events}
 """Facts whose table holds several kinds."""
-_SLICE: Final = 128
+_SLICE: Final = 64
 """Entries made into rows before the event loop looks at its other tasks: under a millisecond."""
 
 
@@ -181,7 +181,7 @@ class LedgerWriter:
                 await asyncio.sleep(0)
         facts = self._committed_facts + batch.facts
         with clear_errors(self._engine.url, "the ledger cannot be written"):
-            await self._transactions.write([*self._statements(batch, facts)])
+            await self._transactions.write(self._statements(batch, facts))
         for _ in entries:
             self._entries.popleft()
         self._digest, self._committed_facts = batch.digest, facts
