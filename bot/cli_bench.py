@@ -87,6 +87,9 @@ def operate(
     seconds: Annotated[float, typer.Option(min=5, help="Length of a run.")] = 30.0,
     rounds: Annotated[int, typer.Option(min=1, help="Runs without and with the extras.")] = 3,
     messages_per_s: Annotated[float, typer.Option(min=10, help="Of all 10 symbols.")] = 2_000.0,
+    apart: Annotated[
+        bool, typer.Option(help="A processor for the bot alone, the others for what loads it.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """The loop's lag on a busy local venue, and what dashboard, metrics, MQTT and journal cost.
@@ -95,7 +98,9 @@ def operate(
     """
     from bot.research.bench import operate as watching
 
-    rows = watching.operate(seconds=seconds, rounds=rounds, messages_per_s=messages_per_s)
+    rows = watching.operate(
+        seconds=seconds, rounds=rounds, messages_per_s=messages_per_s, apart=apart
+    )
     show.as_json(rows) if as_json else show.as_table("bench operate", rows, list(rows[0]))
 
 

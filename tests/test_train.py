@@ -44,8 +44,9 @@ def table(path: Path, count: int = 50, damage: dict[int, str] | None = None) -> 
         ({20: ""}, "line 22: a bar at .* was due", 2),
         ({20: f"{START_MS + 20 * MINUTE_MS},nan,1,1,1,5"}, "line 22: .*nan.* finite", 2),
         ({20: f"{START_MS + 3 * MINUTE_MS},99,101,98,100,5"}, "line 22: time .* after", 2),
+        ({20: f"{START_MS + 19 * MINUTE_MS},99,101,98,100,5"}, "line 22: a bar at .*overlap", 2),
     ],
-    ids=["gap", "nan", "unsorted"],
+    ids=["gap", "nan", "unsorted", "duplicate"],
 )
 def test_damage_is_told_by_row_and_refused_or_repaired(
     tmp_path: Path, damage: dict[int, str], said: str, segments: int

@@ -94,6 +94,8 @@ class BadNet:
     def __init__(self, target: int) -> None:
         self.port = 0
         self.refuses = False
+        self.cuts = 0
+        """Connections that were cut while they were in use."""
         self.flows = asyncio.Event()
         self.flows.set()
         self._target = target
@@ -112,6 +114,7 @@ class BadNet:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut(self) -> None:
+        self.cuts += len(self._writers)
         for writer in tuple(self._writers):
             writer.transport.abort()
 

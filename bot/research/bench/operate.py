@@ -2,9 +2,9 @@
 
 Each round is a ``bot paper`` in a process of its own: one bare, one with dashboard, metrics and
 MQTT (a browser's stream, a scraper and a subscriber behind a mosquitto), in turns. CPU is that of
-the bot's process, its inference thread included. No run is without a journal: what that costs is
-measured by writing the run's own inputs once more. Where there are two processors the bot has one
-of its own, and venue, broker and listeners have the others.
+the bot's process, its inference thread included and its start left out. No run is without a
+journal: what that costs is measured by writing the run's own inputs once more. Where there are two
+processors the bot has one of its own, and venue, broker and listeners have the others.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class BenchError(PlainError):
     """A round could not be run; the text is the bot's last line."""
 
 
-def operate(*, seconds: float, rounds: int, messages_per_s: float) -> list[dict[str, Any]]:
+def operate(
+    *, seconds: float, rounds: int, messages_per_s: float, apart: bool = True
+) -> list[dict[str, Any]]:
     """Rows {extras, messages_per_s, loop_lag_p50_ms, loop_lag_p99_ms, loop_lag_own_p99_ms,
     cpu_cores, journal_cores, rounds}: the medians of the rounds without and with the extras.
 
@@ -69,7 +71,7 @@ def operate(*, seconds: float, rounds: int, messages_per_s: float) -> list[dict[
     work on the machine is not in it. ``extras_cores`` is what dashboard, metrics, MQTT and journal
     cost together. Raises BenchError."""
     found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-    with load_apart() as processors:
+    with load_apart() if apart else contextlib.nullcontext() as processors:
         for _ in range(rounds):
             for extras in (False, True):
                 found[extras].append(_round(extras, seconds, messages_per_s, processors))

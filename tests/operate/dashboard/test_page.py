@@ -14,6 +14,9 @@ from tests.processes import Bot
 ON = {"BOT__DASHBOARD__ENABLED": "true"}
 CELLS = """[...document.querySelectorAll('#{table} tbody tr')].map(
   row => [...row.cells].map(cell => cell.dataset.exact ?? cell.textContent))"""
+HEIGHTS = "[...document.querySelectorAll('.third')].map(each => each.offsetHeight)"
+TWO_FRAMES = """new Promise(
+  done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))"""
 EXACT = "document.getElementById('{id}').dataset.exact"
 
 
@@ -55,7 +58,7 @@ async def test_a_live_runs_page_shows_the_ledgers_numbers_takes_commands_and_has
             for theme in ("dark", "light"):
                 await view.run("document.getElementById('theme').click()")
                 assert await view.run("document.documentElement.dataset.theme") == theme
-            await fits_a_phone(view)
+            await keeps_its_shape_over_a_phones(view)
             assert view.problems == []
             await click(view, "stop")
             summary = await in_thread(bot.summary)
@@ -121,10 +124,18 @@ async def numbers_are_the_ledgers(view, bot: Bot) -> None:
     assert await view.run(EXACT.format(id="net_pnl")) == total["net_pnl"]
 
 
-async def fits_a_phone(view) -> None:
-    await view.size(390, 844)
-    await view.until("innerWidth === 390")
-    assert await view.run("document.documentElement.scrollWidth") == 390
+async def keeps_its_shape_over_a_phones(view) -> None:
+    """A page that was narrow and is wide again is as high as before: no plot holds it open."""
+    before = await view.run(HEIGHTS)
+    for _ in range(2):
+        await view.size(390, 844)
+        await view.until("innerWidth === 390")
+        assert await view.run("document.documentElement.scrollWidth") == 390
+        await view.run(TWO_FRAMES)
+        await view.size(1440, 1200)
+        await view.until("innerWidth === 1440")
+        await view.run(TWO_FRAMES)
+    assert await view.run(HEIGHTS) == before
 
 
 async def test_an_ended_runs_page_is_drawn_from_the_ledger_alone(tmp_path, recorded):

@@ -18,9 +18,10 @@ from bot.model.tokens import mirror_of
 from bot.research.teaching.candle_trees import candle_inputs, candle_odds
 from bot.research.teaching.distil import distil, trees_part
 from bot.research.teaching.plans import PLANS, Plan
-from tests.model.test_training import DATA, RECIPE
+from tests.model.test_training import RECIPE, reversing
 
-SMALL = replace(RECIPE, steps=6, evaluate_every=3)
+DATA = reversing(count=240)
+SMALL = replace(RECIPE, steps=4, evaluate_every=2)
 
 
 def reversal(
@@ -86,7 +87,7 @@ def test_the_plans_are_those_on_the_cards_that_ship() -> None:
 
 
 def test_four_fits_speak_for_each_horizon_of_candles(tmp_path: Path) -> None:
-    part = np.arange(len(DATA)) % 900 < 600
+    part = np.arange(len(DATA)) % 240 < 160
     odds = np.load(candle_odds(DATA, (1,), part, tmp_path))
     assert odds.shape == (len(DATA), 1, 2)
     assert len(list(tmp_path.glob("*.lgb.txt"))) == 4

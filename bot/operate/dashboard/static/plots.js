@@ -25,9 +25,14 @@ export function histogram(name, title, latency, ts) {
   bars(document.querySelector(`[data-histogram="${name}"]`), counts, at(0.99));
 }
 
-function bars(canvas, counts, p99) {
+const LEAST_NS = 1000; // what is shorter stands in one bar: a feed's clocks may even disagree by a little
+
+function bars(canvas, all, p99) {
   const to = surface(canvas);
-  if (!to || !counts.length) return;
+  if (!to || !all.length) return;
+  const short = all.filter(([edge]) => edge <= LEAST_NS).reduce((sum, [, count]) => sum + count, 0);
+  const counts = all.filter(([edge]) => edge > LEAST_NS);
+  if (short) counts.unshift([LEAST_NS, short]);
   const { context, width, height } = to, floor = height - 14;
   const x = (edge) => Math.log2(edge) * 4, low = x(counts[0][0]), high = Math.max(x(counts[counts.length - 1][0]), low + 8);
   const step = width / (high - low + 1), most = Math.max(...counts.map(([, count]) => count));
