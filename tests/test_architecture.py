@@ -28,8 +28,8 @@ MAY = {
 }
 """Beside itself. Only queries of the ledger may be read by operate."""
 RIM = {"app", "cli", "cli_bench", "cli_config", "cli_data", "cli_evaluate", "cli_inspect",
-       "cli_models", "cli_mqtt", "cli_options", "cli_record", "cli_research", "cli_train", "lookahead",
-       "show", "serve_dashboard", "serve_venue", "top"}  # fmt: skip
+       "cli_models", "cli_mqtt", "cli_options", "cli_record", "cli_research", "cli_train",
+       "lookahead", "show", "serve_dashboard", "serve_venue", "top"}  # fmt: skip
 """What a person starts; nothing below imports it."""
 NOT_IN_CORE = {"time", "random", "asyncio", "threading", "secrets", "socket", "datetime"}
 HEAVY = {"torch", "pybit", "picows", "sqlalchemy", "aiohttp", "alembic"}
