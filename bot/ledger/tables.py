@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Column, Double, Index, LargeBinary, Table
 
+from bot.ledger import terms_tables
 from bot.ledger.columns import (
     event_table,
     fact_table,
@@ -254,40 +255,8 @@ commands: Final = event_table(
     text("reason"),
 )
 
-instruments: Final = Table(
-    "instruments",
-    metadata,
-    run_key(),
-    text("symbol", primary_key=True),
-    number("position"),
-    number("ts"),
-    text("base"),
-    text("quote"),
-    money("tick_size"),
-    money("qty_step"),
-    money("min_qty"),
-    money("min_notional"),
-    money("max_limit_qty"),
-    money("max_market_qty"),
-    money("max_leverage"),
-    money("price_limit_x"),
-    money("price_limit_y"),
-    number("funding_interval_min"),
-    text("tiers"),  # JSON: the risk limits, from low to high
-)
-
-funding_rates: Final = Table(
-    "funding_rates",
-    metadata,
-    run_key(),
-    text("symbol", primary_key=True),
-    number("funding_ts", primary_key=True),
-    number("position"),
-    number("ts"),
-    money("rate"),  # what the venue's history says was settled
-    money("mark", nullable=True),
-    sqlite_with_rowid=False,
-)
+instruments: Final = terms_tables.instruments
+funding_rates: Final = terms_tables.funding_rates
 
 equity: Final = Table(
     "equity",
