@@ -105,7 +105,7 @@ class Terms:
         if missing:
             names = ", ".join(missing)
             raise RulesUnknown(
-                f"{error} No rules of {names} are kept from an earlier run."
+                f"no rules of {names} are kept from an earlier run, and {error}"
             ) from error
         oldest_ns = min(found[symbol].ts for symbol in self._symbols)
         log.warning(

@@ -217,6 +217,6 @@ async def test_a_run_without_rest_says_in_one_line_which_rules_are_missing(tmp_p
     await remember_rules(tmp_path, "linear:ETHUSDT")
     line = one_line(await asyncio.to_thread(without_rest, tmp_path))
     assert line == (
-        "error: http://127.0.0.1:9 cannot be reached: Connection refused. "
-        "No rules of linear:BTCUSDT are kept from an earlier run."
+        "error: no rules of linear:BTCUSDT are kept from an earlier run, and "
+        "http://127.0.0.1:9 cannot be reached: Connection refused."
     )

@@ -75,7 +75,7 @@ def test_the_verbs_are_those_of_the_design():
                            "config show", "config check", "config reference", "dashboard", "top",
                            "train candles", "train book", "train prepared", "train shipped",
                            "models list", "models show", "models activate",
-                           "models evaluate", "models retrain", "models switches",
+                           "models evaluate", "models retrain", "models switches", "mqtt send",
                            "backtest", "report", "compare",
                           *(f"download {kind}" for kind in DOWNLOADS)}  # fmt: skip
 

@@ -115,12 +115,12 @@ async def test_every_segment_opens_with_the_market_as_it_was(tmp_path):
 async def test_the_oldest_segments_go_beyond_what_is_to_be_kept(tmp_path):
     folder = tmp_path / "rec"
     async with venue(2_000.0) as (_, urls):
-        summary = await record(SETTINGS, options(folder, seconds=3.0, keep_bytes=60_000), urls=urls)
+        summary = await record(SETTINGS, options(folder, seconds=3.0, keep_bytes=20_000), urls=urls)
     numbers = [*segments_of(folder)]
     assert summary["removed_segments"] > 0
     assert numbers[0] == summary["removed_segments"] + 1
     assert numbers == [*range(numbers[0], summary["segments"] + 1)]
-    assert summary["bytes_on_disk"] < 60_000 + 2 * 60_000 // 4 + 40_000
+    assert summary["bytes_on_disk"] < 20_000 + 2 * 20_000 // 4 + 40_000
     assert run_of(folder)["gaps"] == 0
 
 

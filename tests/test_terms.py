@@ -152,8 +152,8 @@ async def test_without_kept_rules_of_every_symbol_no_run_begins_and_it_says_of_w
     with pytest.raises(RulesUnknown) as caught:
         await made.open(kept)
     assert str(caught.value) == (
-        "http://x cannot be reached: nothing there. "
-        "No rules of linear:BTCUSDT are kept from an earlier run."
+        "no rules of linear:BTCUSDT are kept from an earlier run, and "
+        "http://x cannot be reached: nothing there."
     )
 
 
