@@ -54,7 +54,7 @@ class ArrayInsert:
     statement takes no more rows than a millisecond encodes.
     """
 
-    MOST: Final = 128
+    MOST: Final = 64
 
     def __init__(
         self, engine: AsyncEngine, table: Table, columns: tuple[str, ...], more: str, most: int

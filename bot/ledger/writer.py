@@ -45,8 +45,8 @@ MAX_BATCH: Final = 2_000
 process which soon dies again has written some of it."""
 _NAMED: Final = {kind for kind, table in rows.TABLE_OF.items() if table is tables.order_events}
 """Facts whose table holds several kinds."""
-_SLICE: Final = 64
-"""Entries made into rows before the event loop looks at its other tasks: under a millisecond."""
+_SLICE_S: Final = 0.001
+"""Entries are made into rows for so long before the event loop looks at its other tasks."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
@@ -175,10 +175,13 @@ class LedgerWriter:
 
     async def _commit(self, entries: list[Entry]) -> int:
         batch = _Batch(self.run_id, self._digest)
-        for number, entry in enumerate(entries, 1):
+        clock = asyncio.get_running_loop().time
+        slice_ends_s = clock() + _SLICE_S
+        for entry in entries:
             batch.take(entry)
-            if number % _SLICE == 0:
+            if clock() >= slice_ends_s:
                 await asyncio.sleep(0)
+                slice_ends_s = clock() + _SLICE_S
         facts = self._committed_facts + batch.facts
         with clear_errors(self._engine.url, "the ledger cannot be written"):
             await self._transactions.write(self._statements(batch, facts))

@@ -1,15 +1,17 @@
-/* Threads that wait for work by spinning a little, then asleep; and a barrier that only spins,
- * since the pieces between two barriers of a step take microseconds. */
-#define _POSIX_C_SOURCE 200809L
+/* Threads that wait for work by spinning a little, then asleep; and a barrier that spins, since
+ * the pieces between two barriers of a step take microseconds, until that was in vain. */
+#define _GNU_SOURCE /* processors and affinities */
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "decode.h"
 
-#define SPINS_BEFORE_YIELD 4000
+#define SPINS_BEFORE_REST 4000
+#define REST_NS 20000
 #define SPINS_BEFORE_SLEEP 2000
 
 typedef struct {
@@ -28,6 +30,7 @@ struct Team {
     _Alignas(64) atomic_int arrived;
     _Alignas(64) atomic_uint phase;
     _Alignas(64) atomic_int asleep;
+    atomic_int caller_at; /* the processor of member 0 */
     int stopping;
     unsigned started_at;
     pthread_mutex_t lock;
@@ -48,12 +51,29 @@ void team_wait(Team *team) {
         atomic_store_explicit(&team->phase, phase + 1, memory_order_release);
         return;
     }
+    /* who is waited for may want this very processor, and a yield does not always give it away */
+    const struct timespec rest = {.tv_nsec = REST_NS};
     for (int spins = 0; atomic_load_explicit(&team->phase, memory_order_acquire) == phase; spins++) {
-        if (spins < SPINS_BEFORE_YIELD)
+        if (spins < SPINS_BEFORE_REST)
             relax();
         else
-            sched_yield();
+            nanosleep(&rest, NULL);
     }
+}
+
+/* A thread that wakes where the caller runs would have to wait for its time slice, some 3 ms, each
+ * time: it moves to another of its processors, if there is one. */
+static void keep_away(Team *team) {
+#ifdef __linux__
+    const int caller_at = atomic_load_explicit(&team->caller_at, memory_order_relaxed);
+    if (sched_getcpu() != caller_at) return;
+    cpu_set_t others;
+    if (sched_getaffinity(team->owner, sizeof others, &others)) return;
+    CPU_CLR(caller_at, &others);
+    if (CPU_COUNT(&others)) (void)sched_setaffinity(0, sizeof others, &others);
+#else
+    (void)team;
+#endif
 }
 
 static void await_epoch(Team *team, unsigned seen) {
@@ -74,6 +94,7 @@ static void *member_main(void *argument) {
     for (unsigned epoch = team->started_at;; epoch++) {
         await_epoch(team, epoch);
         if (team->stopping) return NULL;
+        keep_away(team);
         team->work(team->argument, self->member);
         team_wait(team);
     }
@@ -141,6 +162,9 @@ int team_run(Team *team, void (*work)(void *, int), void *argument) {
     if (team->owner != getpid() && start_members(team)) return -1;
     team->work = work;
     team->argument = argument;
+#ifdef __linux__
+    atomic_store_explicit(&team->caller_at, sched_getcpu(), memory_order_relaxed);
+#endif
     announce(team);
     work(argument, 0);
     team_wait(team);
