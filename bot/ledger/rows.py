@@ -36,7 +36,7 @@ from bot.core.events import (
     Triggered,
 )
 from bot.ledger import tables
-from bot.ledger.digest import FIELDS, decimal_fields, plain
+from bot.ledger.digest import FIELDS, decimal_fields, encode, plain
 from bot.ledger.postings import Posting
 
 Row: TypeAlias = tuple[Any, ...]
@@ -119,7 +119,7 @@ def posting_rows(
         yield (run_id, n, leg, position, ts, symbol, account, asset, plain(amount))
 
 
-def prediction_rows(run_id: str, position: int, event: Prediction) -> Iterator[Row]:
+def prediction_rows(run_id: str, position: int, event: Prediction) -> list[Row]:
     """A row per horizon; a prediction of weights alone has one without."""
     key = (run_id, position, event.symbol, event.model)
     what = (
@@ -133,9 +133,9 @@ def prediction_rows(run_id: str, position: int, event: Prediction) -> Iterator[R
         event.rebuilt,
     )
     if not event.horizons:
-        yield (*key, 0, *what, None, None, None, None, None)
-    for index, each in enumerate(event.horizons):
-        yield (
+        return [(*key, 0, *what, None, None, None, None, None)]
+    return [
+        (
             *key,
             index,
             *what,
@@ -143,8 +143,10 @@ def prediction_rows(run_id: str, position: int, event: Prediction) -> Iterator[R
             each.expected_return,
             each.up_probability,
             each.confidence,
-            str([*each.quantiles]),  # as JSON has it, in a tenth of json's time
+            encode(each.quantiles).decode(),  # msgspec's floats cost a twentieth of ``repr``'s
         )
+        for index, each in enumerate(event.horizons)
+    ]
 
 
 def command_row(run_id: str, position: int, event: Command) -> Row:
