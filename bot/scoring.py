@@ -195,10 +195,9 @@ class Scoring:
         closes.append(Close(position, candle.exchange_ts, bar_ns, price))
         del closes[:-_CLOSES]
         now = candle.exchange_ts
-        over, left = [], []
-        for entry in state.on_closes.get(symbol, ()):
-            (left if entry.due > now else over).append(entry)
-        state.on_closes[symbol] = left
+        waiting = state.on_closes.get(symbol, [])
+        over = [entry for entry in waiting if entry.due <= now]
+        state.on_closes[symbol] = [entry for entry in waiting if entry.due > now]
         told = self._scored(candle.ts, [entry for entry in over if entry.due == now], price)
         state.lost += len(over) - len(told)
         return told
