@@ -33,7 +33,7 @@ from bot.signals import ending
 
 log = structlog.get_logger()
 
-_COLLECT_EVERY = 100_000
+_COLLECT_EVERY = 1_000_000
 """Objects made and kept between two collections."""
 
 
