@@ -247,14 +247,15 @@ class _Placer:
         """Each input behind the predictions that were ready before it."""
         waiting, coming, marks = self._waiting, self._coming, read.marks
         for number, item in enumerate(read.items):
-            if coming or waiting:
-                yield from self._before(item.ts)
+            ts = item.ts
+            if (coming and coming[0].ts < ts) or (waiting and self._busy_until < ts):
+                yield from self._before(ts)
             yield item
             if number in marks:
-                waiting.append((self.position, item.ts, marks[number]))
+                waiting.append((self.position, ts, marks[number]))
             self.position += 1
-            if waiting and self._busy_until <= item.ts:
-                self._infer(item.ts)
+            if waiting and self._busy_until <= ts:
+                self._infer(ts)
 
     def rest(self) -> Iterator[Input]:
         """What becomes ready after the last input."""
