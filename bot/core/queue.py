@@ -79,11 +79,13 @@ def after_book(resting: Resting, displayed: E12, seq: int, policy: QueuePolicy, 
         if policy == "probabilistic":
             ahead = _probable_ahead(resting, before, displayed, power)
         else:
-            ahead = min(before, displayed)
+            ahead = displayed if displayed < before else before
         if ahead < before:
             resting.ahead = ahead
-            resting.erased.append((seq, before - ahead))
-            del resting.erased[:-_ERASURES_KEPT]
+            erased = resting.erased
+            erased.append((seq, before - ahead))
+            if len(erased) > _ERASURES_KEPT:
+                del erased[:-_ERASURES_KEPT]
     resting.displayed = displayed
     resting.traded = 0
 
