@@ -76,10 +76,11 @@ def after_book(resting: Resting, displayed: E12, seq: int, policy: QueuePolicy, 
     if before is None:
         resting.ahead = resting.ahead_at_arrival = displayed
     elif before:
+        ahead = before
         if policy == "probabilistic":
             ahead = _probable_ahead(resting, before, displayed, power)
-        else:
-            ahead = displayed if displayed < before else before
+        elif displayed < before:
+            ahead = displayed
         if ahead < before:
             resting.ahead = ahead
             erased = resting.erased
