@@ -123,8 +123,9 @@ class Engine:
         self, event: BookUpdate | Trade, orders: SymbolOrders | None, facts: list[Fact]
     ) -> None:
         """A book or trade: arrive, apply, match."""
-        if orders is not None and (orders.pending or orders.listing.next_funding_ns):
-            self.exchange.advance(orders, event.exchange_ts, event.ts, facts)
+        if orders is not None and (orders.pending or orders.listing.next_funding_ns):  # noqa: SIM102
+            if orders.is_due(event.exchange_ts):
+                self.exchange.advance(orders, event.exchange_ts, event.ts, facts)
         shadows, is_met = self.shadows, True
         for shadow in shadows:
             shadow.before(event)
@@ -166,11 +167,11 @@ class Engine:
 
         What answers a decision of this step is heard at the next: a step always ends.
         """
-        ts = event.ts
-        if self._answers and self._answers[0][0] <= ts:
+        ts, answers = event.ts, self._answers
+        if answers and answers[0][0] <= ts:
             due: list[Answer | Liquidated] = []
-            while self._answers and self._answers[0][0] <= ts:
-                due.append(heappop(self._answers)[2])
+            while answers and answers[0][0] <= ts:
+                due.append(heappop(answers)[2])
             for answer in due:
                 if type(answer) is Liquidated:
                     self._tell_liquidation(answer, facts)
@@ -200,38 +201,28 @@ class Engine:
         if desked is None:
             self._commander.desk.hear(answer)
             return
-        self._hear(desked, answer)
-        desked.view.ts = self._ts
-        decisions = desked.strategy.on_event(answer, desked.view)
+        view = desked.view
+        if view.desk.hear(answer):
+            # Whose order it was is forgotten with it.
+            del self._desk_of_order[answer.order_id]
+        view.ts = self._ts
+        decisions = desked.strategy.on_event(answer, view)
         if decisions:
             self._decide(desked, decisions, facts)
 
-    def _hear(self, desked: Desked, answer: Answer) -> None:
-        """Update what the strategy knows, and forget whose order it was once it is over.
-
-        A filled order is remembered until a change that came too late has been answered.
-        """
-        desk = desked.view.desk
-        order = desk.orders.get(answer.order_id)
-        desk.hear(answer)
-        if answer.order_id in desk.orders:
-            return
-        if type(answer) is Fill and order is not None and order.is_changing:
-            return
-        del self._desk_of_order[answer.order_id]
-
     def _decide(self, desked: Desked, decisions: Iterable[Decision], facts: list[Fact]) -> None:
         """Each decision through risk, and on to the exchange."""
+        view, check = desked.view, self.risk.check
         for decision in decisions:
             facts.append(decision)
             if type(decision) is Order:
                 self._desk_of_order[decision.id] = desked
-            refusal = self.risk.check(decision, desked.view.name)
+            refusal = check(decision, view.name)
             if refusal is not None:
                 facts.append(refusal)
                 self._queue_answers(facts, len(facts) - 1)
                 continue
-            desked.view.desk.sent(decision)
+            view.desk.sent(decision)
             self._submit(decision, facts)
 
     def _submit(self, decision: Decision, facts: list[Fact], *, counts: bool = True) -> None:
@@ -240,7 +231,8 @@ class Engine:
             for shadow in self.shadows:
                 shadow.submit(decision, self._ts, self.exchange, counts=counts)  # type: ignore[arg-type]
             self.exchange.submit(decision, self._ts, facts, counts=counts)  # type: ignore[arg-type]
-            self._queue_answers(facts, before)
+            if len(facts) > before:
+                self._queue_answers(facts, before)
 
     def _queue_answers(self, facts: list[Fact], start: int) -> None:
         """Outcomes from ``facts[start:]`` will be heard when their answer time has come."""
