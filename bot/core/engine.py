@@ -98,8 +98,9 @@ class Engine:
         notices = self.market.notices
         if notices:
             notices.clear()
+        symbol: str | None = getattr(event, "symbol", None)
         if kind is BookUpdate or kind is Trade:
-            orders = self.exchange.orders_of(event.symbol)  # type: ignore[union-attr]
+            orders = self.exchange.orders_of(symbol)  # type: ignore[arg-type]
             if orders is not None or self.shadows:
                 self._step_feed(event, orders, facts)  # type: ignore[arg-type]
             elif kind is BookUpdate:
@@ -112,8 +113,10 @@ class Engine:
             self._queue_answers(facts, 0)
         for notice in notices:
             # A book that crossed, or came back: heard before the book that shows it, as a gap is.
-            self._ask_strategies(notice, facts)
-        self._ask_strategies(event, facts)
+            self._ask_strategies(notice, notice.symbol, facts)
+        self._ask_strategies(event, symbol, facts)
+        if kind is Command:
+            self._command(event, facts)  # type: ignore[arg-type]
         if self.shadows:
             for shadow in self.shadows:
                 shadow.compare(facts)
@@ -162,8 +165,8 @@ class Engine:
 
     # --- strategies ------------------------------------------------------------------------
 
-    def _ask_strategies(self, event: Event, facts: list[Fact]) -> None:
-        """Answers due by now first, then the event, then a command's own decisions.
+    def _ask_strategies(self, event: Event, symbol: str | None, facts: list[Fact]) -> None:
+        """Answers due by now first, then the event, to those who watch ``symbol`` (None: to all).
 
         What answers a decision of this step is heard at the next: a step always ends.
         """
@@ -177,7 +180,6 @@ class Engine:
                     self._tell_liquidation(answer, facts)
                 else:
                     self._deliver(answer, facts)  # type: ignore[arg-type]
-        symbol = getattr(event, "symbol", None)
         watching = self.desked if symbol is None else self._watchers.get(symbol)
         if watching is None:
             watching = self._watching(symbol)  # type: ignore[arg-type]
@@ -187,8 +189,6 @@ class Engine:
             decisions = desked.strategy.on_event(event, view)
             if decisions:
                 self._decide(desked, decisions, facts)
-        if type(event) is Command:
-            self._command(event, facts)
 
     def _watching(self, symbol: str) -> list[Desked]:
         """The strategies of ``symbol``, looked up once."""

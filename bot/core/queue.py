@@ -17,7 +17,7 @@ QueuePolicy = Literal["conservative", "probabilistic", "none"]
 _ERASURES_KEPT = 16
 
 
-class Resting(Struct, eq=False):
+class Resting(Struct, eq=False, gc=False):
     """An order in the venue's book.
 
     ``erased`` remembers (book seq, quantity) of shrinks in front of us that no trade explained:

@@ -63,7 +63,7 @@ class UnknownRules(PlainError, LookupError):
     """A strategy asks for a symbol whose tick and lot the input has not told."""
 
 
-class OpenOrder(Struct):
+class OpenOrder(Struct, gc=False):
     """An order that may still fill, as far as the strategy knows."""
 
     id: int
