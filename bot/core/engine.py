@@ -126,9 +126,12 @@ class Engine:
         self, event: BookUpdate | Trade, orders: SymbolOrders | None, facts: list[Fact]
     ) -> None:
         """A book or trade: arrive, apply, match."""
-        if orders is not None and (orders.pending or orders.listing.next_funding_ns):  # noqa: SIM102
-            if orders.is_due(event.exchange_ts):
-                self.exchange.advance(orders, event.exchange_ts, event.ts, facts)
+        if (
+            orders is not None
+            and (orders.pending or orders.listing.next_funding_ns)
+            and orders.is_due(event.exchange_ts)
+        ):
+            self.exchange.advance(orders, event.exchange_ts, event.ts, facts)
         shadows, is_met = self.shadows, True
         for shadow in shadows:
             shadow.before(event)
