@@ -37,8 +37,8 @@ from bot.ledger.connect import to_its_end
 from bot.ledger.database import clear_errors
 from bot.ledger.digest import FactDigest, plain
 from bot.ledger.postings import POSTED, postings_of
-from bot.ledger.statements import KEPT_SNAPSHOTS, Statements
-from bot.ledger.transactions import Statement, transactions_of
+from bot.ledger.statements import KEPT_SNAPSHOTS, Added, Statement, Statements
+from bot.ledger.transactions import transactions_of
 
 MAX_BATCH: Final = 2_000
 """Entries that one transaction takes at most; a longer backlog takes more transactions, so that a
@@ -184,7 +184,7 @@ class LedgerWriter:
                 slice_ends_s = clock() + _SLICE_S
         facts = self._committed_facts + batch.facts
         with clear_errors(self._engine.url, "the ledger cannot be written"):
-            await self._transactions.write(self._statements(batch, facts))
+            await self._transactions.write(lambda: self._written(batch, facts))
         for _ in entries:
             self._entries.popleft()
         self._digest, self._committed_facts = batch.digest, facts
@@ -204,7 +204,7 @@ class LedgerWriter:
             entries.append(entry)
         return entries
 
-    def _statements(self, batch: _Batch, facts: int) -> Iterator[Statement]:
+    def _written(self, batch: _Batch, facts: int) -> Iterator[Statement | Added]:
         sql = self._sql
         for kind, many in batch.fact_rows.items():
             yield from sql.facts[kind].of(many)
