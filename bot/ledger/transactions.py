@@ -55,7 +55,8 @@ class ByCopy:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         driver = engine.dialect.loaded_dbapi.asyncpg
-        self._errors: Any = (driver.PostgresError, driver.InterfaceError)
+        unfit = TypeError, ValueError, OverflowError  # a value that its column cannot hold
+        self._errors: Any = (driver.PostgresError, driver.InterfaceError, *unfit)
 
     async def write(self, written: Written) -> None:
         try:
@@ -79,9 +80,7 @@ class ByCopy:
         try:
             for start in range(0, len(added.rows), self.MOST):
                 some = added.rows[start : start + self.MOST]
-                await driver.copy_records_to_table(
-                    added.table, columns=added.columns, records=some
-                )
+                await driver.copy_records_to_table(added.table, columns=added.columns, records=some)
         except self._errors as error:
             if driver.is_closed():
                 await connection.invalidate(error)
