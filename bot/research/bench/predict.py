@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -53,9 +53,19 @@ _CLAIMS = {
 
 
 def rows(
-    *, events: int = 2_000, rounds: int = 20, threads: int = 1, say: Callable[[str], None]
+    *,
+    events: int = 2_000,
+    rounds: int = 20,
+    threads: Sequence[int] = (1, 2),
+    say: Callable[[str], None],
 ) -> Iterator[Row]:
-    """All measurements. ``events`` each for the two streams, after a window of warming up."""
+    """All measurements, for each number of ``threads``. ``events`` each for the two streams, after
+    a window of warming up."""
+    for count in threads:
+        yield from _rows(events, rounds, count, lambda what, n=count: say(f"{what}, {n} threads"))
+
+
+def _rows(events: int, rounds: int, threads: int, say: Callable[[str], None]) -> Iterator[Row]:
     torch_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
