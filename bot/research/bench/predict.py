@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,7 +63,11 @@ def rows(
     """All measurements, for each number of ``threads``. ``events`` each for the two streams, after
     a window of warming up."""
     for count in threads:
-        yield from _rows(events, rounds, count, lambda what, n=count: say(f"{what}, {n} threads"))
+        yield from _rows(events, rounds, count, partial(_say, say, count))
+
+
+def _say(say: Callable[[str], None], threads: int, what: str) -> None:
+    say(f"{what}, {threads} threads")
 
 
 def _rows(events: int, rounds: int, threads: int, say: Callable[[str], None]) -> Iterator[Row]:
