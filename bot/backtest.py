@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -22,6 +20,7 @@ from bot.core.engine import Engine
 from bot.core.errors import PlainError
 from bot.core.events import Input, Prediction
 from bot.core.instrument import amount, to_e8, to_e12
+from bot.garbage import rare_collections
 from bot.ledger.bookkeeper import Bookkeeper
 from bot.ledger.runs import finish_run, start_run
 from bot.ledger.schema import open_ledger
@@ -32,9 +31,6 @@ from bot.run import Run, money, shadows
 from bot.signals import ending
 
 log = structlog.get_logger()
-
-_COLLECT_EVERY = 100_000
-"""Objects made and kept between two collections."""
 
 
 def backtest(
@@ -94,20 +90,6 @@ async def over(
         return summary
     finally:
         await ledger.dispose()
-
-
-@contextmanager
-def rare_collections() -> Iterator[None]:
-    """Stepping makes many objects and few cycles, and what is loaded stays; looking through all of
-    it for garbage took a quarter of the time."""
-    usual = gc.get_threshold()
-    gc.set_threshold(_COLLECT_EVERY, *usual[1:])
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*usual)
 
 
 def _summary(

@@ -36,7 +36,7 @@ from bot.ledger import rows, shadows, tables
 from bot.ledger.connect import to_its_end
 from bot.ledger.database import clear_errors
 from bot.ledger.digest import FactDigest, plain
-from bot.ledger.postings import POSTED, postings_of
+from bot.ledger.postings import POSTED, transfers_of
 from bot.ledger.statements import KEPT_SNAPSHOTS, Added, Statement, Statements
 from bot.ledger.transactions import transactions_of
 
@@ -239,31 +239,24 @@ class _Batch:
         self.snapshots: list[rows.Row] = []
 
     def take(self, entry: Entry) -> None:
-        n = entry.first_fact
-        for fact in entry.facts:
-            kind = type(fact)
-            head: rows.Row = (self._run_id, n, entry.position)
-            if kind in _NAMED:
-                head = (*head, kind.__name__)
-            row = self.digest.row(fact, head)
-            many = self.fact_rows.get(kind)
-            if many is None:
-                self.fact_rows[kind] = [row]
-            else:
-                many.append(row)
-            if kind in POSTED:
-                for leg in rows.posting_rows(
-                    self._run_id, n, entry.position, fact.ts, postings_of(fact)
-                ):
-                    self.event_rows[tables.postings].append(leg)
-            n += 1
-        self.facts += len(entry.facts)
+        facts, first = entry.facts, entry.first_fact
+        if facts:
+            place = (self._run_id, first, entry.position)
+            self.digest.take(facts, place, _NAMED, self.fact_rows)
+            self.facts += len(facts)
+            for n, fact in enumerate(facts, first):
+                if type(fact) in POSTED:
+                    self._post(n, entry.position, fact)
         if entry.event is not None:
             self._take_event(entry.position, entry.event)
         for table, row in entry.rows:
             self.event_rows[table].append(row)
         if entry.snapshot is not None:
-            self.snapshots.append(self._snapshot_row(entry.snapshot, n))
+            self.snapshots.append(self._snapshot_row(entry.snapshot, first + len(facts)))
+
+    def _post(self, n: int, position: int, fact: Fact) -> None:
+        legs = rows.posting_rows(self._run_id, n, position, fact.ts, transfers_of(fact))
+        self.event_rows[tables.postings] += legs
 
     async def let_go(self) -> None:
         """Free the rows piece by piece: all at once would keep the event loop for milliseconds."""
