@@ -22,6 +22,7 @@ from bot.begin import Begun, begin, record_of
 from bot.config import Settings
 from bot.core.events import Command, CommandName, Event, Instrument
 from bot.core.instrument import amount, to_e8
+from bot.garbage import rare_collections
 from bot.inbox import Inbox
 from bot.ledger.database import redacted
 from bot.ledger.instruments import kept_rules
@@ -150,10 +151,9 @@ async def _serve(made: _Paper) -> dict[str, Any]:
         operations.beside_run(parts) as beside,
     ):
         watching = _watching(made, live, observer)
-        gc.collect()
-        gc.freeze()  # what is loaded stays; to look through it again would stop the loop for 0.1 s
+        gc.collect()  # before what is left is frozen
         sys.setswitchinterval(SWITCH_EVERY_S)
-        with ending(_stop(live)):
+        with rare_collections(), ending(_stop(live)):
             await _unwrapped(live.serve([*_feeds(made, live), *watching, *beside.feeds()]))
     summary = _summary(made, live, time.monotonic() - started) | _load(observer)
     await finish_run(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -22,6 +20,7 @@ from bot.core.engine import Engine
 from bot.core.errors import PlainError
 from bot.core.events import Input, Prediction
 from bot.core.instrument import amount, to_e8, to_e12
+from bot.garbage import rare_collections
 from bot.ledger.bookkeeper import Bookkeeper
 from bot.ledger.runs import finish_run, start_run
 from bot.ledger.schema import open_ledger
@@ -34,7 +33,7 @@ from bot.signals import ending
 log = structlog.get_logger()
 
 _COLLECT_EVERY = 1_000_000
-"""Objects made and kept between two collections."""
+"""Objects made and kept between two collections: no loop waits, and what is read ahead is kept."""
 
 
 def backtest(
@@ -77,7 +76,7 @@ async def over(
         ended_by = "error"
         try:
             named = ending(lambda name: setattr(stop, "reason", f"user: {name}"))
-            with rare_collections(), named:
+            with rare_collections(_COLLECT_EVERY), named:
                 await step_through(opening.inputs, run, writer, stop=stop, progress=progress)
             status, ended_by = "finished", stop.reason or "end of the input"
         except PlainError as error:
@@ -94,20 +93,6 @@ async def over(
         return summary
     finally:
         await ledger.dispose()
-
-
-@contextmanager
-def rare_collections() -> Iterator[None]:
-    """Stepping makes many objects and few cycles, and what is loaded stays; looking through all of
-    it for garbage took a quarter of the time."""
-    usual = gc.get_threshold()
-    gc.set_threshold(_COLLECT_EVERY, *usual[1:])
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*usual)
 
 
 def _summary(

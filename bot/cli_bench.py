@@ -210,7 +210,9 @@ def cache(
 def predict(
     events: Annotated[int, typer.Option(min=100, help="Events of each stream.")] = 2_000,
     rounds: Annotated[int, typer.Option(min=3, help="Rounds of what comes in batches.")] = 20,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Inference threads.")] = 1,
+    threads: Annotated[
+        list[int] | None, typer.Option(min=1, max=256, help="Inference threads; repeat. [1 2]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """From an event to a prediction: one stream, ten symbols, an order book, 100 requests.
@@ -220,7 +222,9 @@ def predict(
     from bot.research.bench import predict as bench_predict
 
     with show.saying() as say:
-        found = list(bench_predict.rows(events=events, rounds=rounds, threads=threads, say=say))
+        found = list(
+            bench_predict.rows(events=events, rounds=rounds, threads=threads or (1, 2), say=say)
+        )
     show.as_json(found) if as_json else show.as_table("bench predict", found, PREDICT_COLUMNS)
 
 

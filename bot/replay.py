@@ -17,6 +17,7 @@ from bot.config import Settings, recorded
 from bot.core.errors import PlainError
 from bot.core.events import BookUpdate, Event, Fact, Input, Prediction
 from bot.core.instrument import to_decimal
+from bot.garbage import rare_collections
 from bot.ledger import queries
 from bot.ledger.digest import line_of, plain
 from bot.ledger.facts import read_facts
@@ -143,6 +144,7 @@ def replay(
         if options.bbo is not None:
             run.watchers.append(stack.enter_context(_BboFile(options.bbo, run)))
         recomputed = _recomputation(chosen, run, path) if predictions == "recompute" else None
+        stack.enter_context(rare_collections())
         started = time.perf_counter()
         if recording.settings is None:
             for fee in build.fees(chosen, 0):

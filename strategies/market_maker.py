@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from bot.core.events import BookUpdate, Decision, FeedDown, Side
-from bot.core.strategy import OpenOrder, Seen, View
+from bot.core.strategy import Seen, View
 
 
 class State(Struct):
@@ -56,9 +56,29 @@ class MarketMaker:
         return None
 
     def _requote(self, symbol: str, view: View) -> Iterator[Decision]:
+        """Keep a quote within half a tick of where it should be, else replace it."""
         bid, ask = view.bid(symbol), view.ask(symbol)
         if bid is None or ask is None:
             return
+        qty = self._notional / ((bid + ask) / 2)
+        near = view.tick_size(symbol) / 2
+        orders = view.orders(symbol)
+        for side, wanted in self._wanted(symbol, bid, ask, view):
+            is_quoted = False
+            for order in orders:
+                if order.side != side or order.is_cancelling:
+                    continue
+                if wanted and abs(order.price - wanted) <= near:
+                    is_quoted = True
+                else:
+                    yield view.cancel(order)
+            if wanted and not is_quoted:
+                yield view.limit(symbol, side, qty, wanted, tif="PostOnly", tag="quote")
+
+    def _wanted(
+        self, symbol: str, bid: float, ask: float, view: View
+    ) -> tuple[tuple[Side, float], tuple[Side, float]]:
+        """Where each side should be quoted; 0 for not at all."""
         mid = (bid + ask) / 2
         half = mid * self._half_spread
         inventory = view.position(symbol) * mid / self._max_inventory
@@ -66,32 +86,7 @@ class MarketMaker:
         expected = prediction.horizons[0].expected_return if prediction is not None else 0.0
         lean = max(-half, min(half, self._lean * expected * mid))
         fair = mid + lean - max(-1.0, min(1.0, inventory)) * half
-        qty = self._notional / mid
         # A PostOnly quote must not cross; at the touch it joins the queue.
-        wanted_bid = min(fair - half, bid) if inventory < 1 else 0.0
-        wanted_ask = max(fair + half, ask) if inventory > -1 else 0.0
-        orders = view.orders(symbol)
-        yield from self._side(symbol, "Buy", wanted_bid, qty, orders, view)
-        yield from self._side(symbol, "Sell", wanted_ask, qty, orders, view)
-
-    def _side(
-        self,
-        symbol: str,
-        side: Side,
-        wanted: float,
-        qty: float,
-        orders: list[OpenOrder],
-        view: View,
-    ) -> Iterator[Decision]:
-        """Keep a quote within half a tick of where it should be, else replace it."""
-        near = view.tick_size(symbol) / 2
-        is_quoted = False
-        for order in orders:
-            if order.side != side or order.is_cancelling:
-                continue
-            if wanted and abs(order.price - wanted) <= near:
-                is_quoted = True
-            else:
-                yield view.cancel(order)
-        if wanted and not is_quoted:
-            yield view.limit(symbol, side, qty, wanted, tif="PostOnly", tag="quote")
+        buy = min(fair - half, bid) if inventory < 1 else 0.0
+        sell = max(fair + half, ask) if inventory > -1 else 0.0
+        return ("Buy", buy), ("Sell", sell)

@@ -56,7 +56,7 @@ class Position(Struct):
         return realized
 
 
-class Settlement(Struct, frozen=True):
+class Settlement(Struct, frozen=True, gc=False):
     """What a fill did: the fee in ``fee_coin``, the profit without fees, the new position."""
 
     fee: E8
@@ -205,14 +205,18 @@ class Account:
         """Wallet plus open profits, plus what spot holdings cost (their profit is counted)."""
         total = self.wallet
         for symbol, position in self.positions.items():
-            total += self.unrealized(symbol)
+            if position.qty:
+                total += self.unrealized(symbol)
             if symbol.startswith("spot:"):
                 total += position.cost
         return total
 
     def margin_used(self) -> E8:
         """Initial margin of the open perpetual positions: cost / leverage."""
-        cost = sum(p.cost for s, p in self.positions.items() if not s.startswith("spot:"))
+        cost = 0
+        for symbol, position in self.positions.items():
+            if position.cost and not symbol.startswith("spot:"):
+                cost += position.cost
         return margin.initial(cost, self.leverage)
 
     def margin_of(self, notional: E8) -> E8:

@@ -201,6 +201,8 @@ class Admission:
         """What open orders hold: initial margin, or the whole value of a spot buy."""
         margined = paid = 0
         for orders in self._symbols.values():
+            if not orders.buys and not orders.sells:
+                continue
             is_spot = orders.listing.symbol.startswith("spot:")
             for resting in orders.buys if is_spot else (*orders.buys, *orders.sells):
                 if resting is replaces or resting.order.reduce_only:

@@ -98,8 +98,9 @@ class Engine:
         notices = self.market.notices
         if notices:
             notices.clear()
+        symbol: str | None = getattr(event, "symbol", None)
         if kind is BookUpdate or kind is Trade:
-            orders = self.exchange.orders_of(event.symbol)  # type: ignore[union-attr]
+            orders = self.exchange.orders_of(symbol)  # type: ignore[arg-type]
             if orders is not None or self.shadows:
                 self._step_feed(event, orders, facts)  # type: ignore[arg-type]
             elif kind is BookUpdate:
@@ -112,8 +113,10 @@ class Engine:
             self._queue_answers(facts, 0)
         for notice in notices:
             # A book that crossed, or came back: heard before the book that shows it, as a gap is.
-            self._ask_strategies(notice, facts)
-        self._ask_strategies(event, facts)
+            self._ask_strategies(notice, notice.symbol, facts)
+        self._ask_strategies(event, symbol, facts)
+        if kind is Command:
+            self._command(event, facts)  # type: ignore[arg-type]
         if self.shadows:
             for shadow in self.shadows:
                 shadow.compare(facts)
@@ -123,7 +126,11 @@ class Engine:
         self, event: BookUpdate | Trade, orders: SymbolOrders | None, facts: list[Fact]
     ) -> None:
         """A book or trade: arrive, apply, match."""
-        if orders is not None and (orders.pending or orders.listing.next_funding_ns):
+        if (
+            orders is not None
+            and (orders.pending or orders.listing.next_funding_ns)
+            and orders.is_due(event.exchange_ts)
+        ):
             self.exchange.advance(orders, event.exchange_ts, event.ts, facts)
         shadows, is_met = self.shadows, True
         for shadow in shadows:
@@ -161,22 +168,21 @@ class Engine:
 
     # --- strategies ------------------------------------------------------------------------
 
-    def _ask_strategies(self, event: Event, facts: list[Fact]) -> None:
-        """Answers due by now first, then the event, then a command's own decisions.
+    def _ask_strategies(self, event: Event, symbol: str | None, facts: list[Fact]) -> None:
+        """Answers due by now first, then the event, to those who watch ``symbol`` (None: to all).
 
         What answers a decision of this step is heard at the next: a step always ends.
         """
-        ts = event.ts
-        if self._answers and self._answers[0][0] <= ts:
+        ts, answers = event.ts, self._answers
+        if answers and answers[0][0] <= ts:
             due: list[Answer | Liquidated] = []
-            while self._answers and self._answers[0][0] <= ts:
-                due.append(heappop(self._answers)[2])
+            while answers and answers[0][0] <= ts:
+                due.append(heappop(answers)[2])
             for answer in due:
                 if type(answer) is Liquidated:
                     self._tell_liquidation(answer, facts)
                 else:
                     self._deliver(answer, facts)  # type: ignore[arg-type]
-        symbol = getattr(event, "symbol", None)
         watching = self.desked if symbol is None else self._watchers.get(symbol)
         if watching is None:
             watching = self._watching(symbol)  # type: ignore[arg-type]
@@ -186,8 +192,6 @@ class Engine:
             decisions = desked.strategy.on_event(event, view)
             if decisions:
                 self._decide(desked, decisions, facts)
-        if type(event) is Command:
-            self._command(event, facts)
 
     def _watching(self, symbol: str) -> list[Desked]:
         """The strategies of ``symbol``, looked up once."""
@@ -200,38 +204,28 @@ class Engine:
         if desked is None:
             self._commander.desk.hear(answer)
             return
-        self._hear(desked, answer)
-        desked.view.ts = self._ts
-        decisions = desked.strategy.on_event(answer, desked.view)
+        view = desked.view
+        if view.desk.hear(answer):
+            # Whose order it was is forgotten with it.
+            del self._desk_of_order[answer.order_id]
+        view.ts = self._ts
+        decisions = desked.strategy.on_event(answer, view)
         if decisions:
             self._decide(desked, decisions, facts)
 
-    def _hear(self, desked: Desked, answer: Answer) -> None:
-        """Update what the strategy knows, and forget whose order it was once it is over.
-
-        A filled order is remembered until a change that came too late has been answered.
-        """
-        desk = desked.view.desk
-        order = desk.orders.get(answer.order_id)
-        desk.hear(answer)
-        if answer.order_id in desk.orders:
-            return
-        if type(answer) is Fill and order is not None and order.is_changing:
-            return
-        del self._desk_of_order[answer.order_id]
-
     def _decide(self, desked: Desked, decisions: Iterable[Decision], facts: list[Fact]) -> None:
         """Each decision through risk, and on to the exchange."""
+        view, check = desked.view, self.risk.check
         for decision in decisions:
             facts.append(decision)
             if type(decision) is Order:
                 self._desk_of_order[decision.id] = desked
-            refusal = self.risk.check(decision, desked.view.name)
+            refusal = check(decision, view.name)
             if refusal is not None:
                 facts.append(refusal)
                 self._queue_answers(facts, len(facts) - 1)
                 continue
-            desked.view.desk.sent(decision)
+            view.desk.sent(decision)
             self._submit(decision, facts)
 
     def _submit(self, decision: Decision, facts: list[Fact], *, counts: bool = True) -> None:
@@ -240,7 +234,8 @@ class Engine:
             for shadow in self.shadows:
                 shadow.submit(decision, self._ts, self.exchange, counts=counts)  # type: ignore[arg-type]
             self.exchange.submit(decision, self._ts, facts, counts=counts)  # type: ignore[arg-type]
-            self._queue_answers(facts, before)
+            if len(facts) > before:
+                self._queue_answers(facts, before)
 
     def _queue_answers(self, facts: list[Fact], start: int) -> None:
         """Outcomes from ``facts[start:]`` will be heard when their answer time has come."""

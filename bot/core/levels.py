@@ -24,11 +24,27 @@ def change_levels(levels: dict[E12, E12], changes: list[Level], best: E12, is_bi
     return max(levels, default=0) if is_bid else min(levels, default=0)
 
 
-def changed_marks(marks: dict[E12, E12], changes: list[Level]) -> list[E12] | None:
-    """The prices that ``changes`` name and ``marks`` hold, in order; None for none."""
-    return [price for price, _ in changes if price in marks] or None
+def lower_marks(
+    marks: dict[E12, E12], levels: dict[E12, E12], changes: list[Level], unseen: list[E12]
+) -> list[E12] | None:
+    """Of the levels that ``changes`` name, lower each mark to what ``levels`` shows there.
+
+    Returns the marked prices, in order, that need another look: those not shown, and those that
+    are in ``unseen``, whose marks are left as they are; None for none.
+    """
+    again = []
+    for price, _ in changes:
+        taken = marks.get(price)
+        if taken is None:
+            continue
+        shown = levels.get(price)
+        if shown is None or price in unseen:
+            again.append(price)
+        elif shown < taken:
+            marks[price] = shown
+    return again or None
 
 
-marked = native.marked or changed_marks
+hold_marks = native.hold_marks or lower_marks
 apply_levels = native.apply_levels or change_levels
-"""``changed_marks`` and ``change_levels``, in C where that was built: done for most messages."""
+"""``lower_marks`` and ``change_levels``, in C where that was built: done for most messages."""

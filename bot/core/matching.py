@@ -87,29 +87,30 @@ class Matcher:
     def on_book(self, orders: SymbolOrders, event: BookUpdate, facts: list[Fact]) -> None:
         """Update the queues, then fill what the book meets or crosses."""
         book = orders.listing.book
-        for side, levels in ((orders.buys, book.bids), (orders.sells, book.asks)):
-            for resting in side:
-                displayed = levels.get(resting.price)
-                if displayed != resting.displayed or resting.traded or resting.ahead is None:
-                    self._update_queue(resting, book, displayed, event)
+        if orders.buys:
+            self._update_queues(orders.buys, book, book.bids, event)
+        if orders.sells:
+            self._update_queues(orders.sells, book, book.asks, event)
         if orders.buys and book.best_ask and orders.buys[0].price >= book.best_ask:
             self._cross(orders, orders.buys, event, facts)
         if orders.sells and book.best_bid and orders.sells[0].price <= book.best_bid:
             self._cross(orders, orders.sells, event, facts)
 
-    def _update_queue(
-        self, resting: Resting, book: Book, displayed: E12 | None, event: BookUpdate
+    def _update_queues(
+        self, side: list[Resting], book: Book, levels: dict[E12, E12], event: BookUpdate
     ) -> None:
-        """``displayed`` is None where the book has no such level."""
-        if displayed is None:
-            displayed = book.displayed(resting.order.side, resting.price)
+        """Where the quantity shown has changed, or is to be seen for the first time."""
+        policy = self._policy
+        # What went before a snapshot is not known well enough to spread.
+        queue: QueuePolicy = "conservative" if event.snapshot else policy.queue
+        for resting in side:
+            displayed = levels.get(resting.price)
             if displayed is None:
-                return
-        if displayed != resting.displayed or resting.traded or resting.ahead is None:
-            # What went before a snapshot is not known well enough to spread.
-            policy = self._policy
-            queue: QueuePolicy = "conservative" if event.snapshot else policy.queue
-            after_book(resting, displayed, event.seq, queue, policy.queue_power)
+                displayed = book.displayed(resting.order.side, resting.price)
+                if displayed is None:
+                    continue
+            if displayed != resting.displayed or resting.traded or resting.ahead is None:
+                after_book(resting, displayed, event.seq, queue, policy.queue_power)
 
     def take(self, orders: SymbolOrders, resting: Resting, ts: int, facts: list[Fact]) -> None:
         """Walk the other side, best price first, through what is available."""

@@ -169,9 +169,13 @@ class SymbolOrders:
         if side == "Buy":
             if not book.best_ask or book.best_ask > limit:
                 return []
+            if book.best_ask == limit:
+                return [limit]
             return sorted(price for price in book.asks if price <= limit)
         if book.best_bid < limit or not book.best_bid:
             return []
+        if book.best_bid == limit:
+            return [limit]
         return sorted((price for price in book.bids if price >= limit), reverse=True)
 
 

@@ -17,7 +17,7 @@ QueuePolicy = Literal["conservative", "probabilistic", "none"]
 _ERASURES_KEPT = 16
 
 
-class Resting(Struct, eq=False):
+class Resting(Struct, eq=False, gc=False):
     """An order in the venue's book.
 
     ``erased`` remembers (book seq, quantity) of shrinks in front of us that no trade explained:
@@ -76,14 +76,17 @@ def after_book(resting: Resting, displayed: E12, seq: int, policy: QueuePolicy, 
     if before is None:
         resting.ahead = resting.ahead_at_arrival = displayed
     elif before:
+        ahead = before
         if policy == "probabilistic":
             ahead = _probable_ahead(resting, before, displayed, power)
-        else:
-            ahead = min(before, displayed)
+        elif displayed < before:
+            ahead = displayed
         if ahead < before:
             resting.ahead = ahead
-            resting.erased.append((seq, before - ahead))
-            del resting.erased[:-_ERASURES_KEPT]
+            erased = resting.erased
+            erased.append((seq, before - ahead))
+            if len(erased) > _ERASURES_KEPT:
+                del erased[:-_ERASURES_KEPT]
     resting.displayed = displayed
     resting.traded = 0
 

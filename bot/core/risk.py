@@ -61,7 +61,7 @@ _DAY_NS = 86_400 * 10**9
 _SECOND_NS = 10**9
 
 
-class Request(Struct, frozen=True):
+class Request(Struct, frozen=True, gc=False):
     """What an order or amendment asks for; ``reach`` is the position that it could lead to."""
 
     ts: int

@@ -63,7 +63,7 @@ class UnknownRules(PlainError, LookupError):
     """A strategy asks for a symbol whose tick and lot the input has not told."""
 
 
-class OpenOrder(Struct):
+class OpenOrder(Struct, gc=False):
     """An order that may still fill, as far as the strategy knows."""
 
     id: int
@@ -125,35 +125,49 @@ class Desk(Struct):
             else:
                 order.is_amending = True
 
-    def hear(self, answer: Answer) -> None:
-        """An answer of the venue, or of risk."""
+    def hear(self, answer: Answer) -> bool:
+        """An answer of the venue, or of risk; returns whether nothing more will come of the order.
+
+        A filled order is over once a change that came too late has been answered.
+        """
         order = self.orders.get(answer.order_id)
         if type(answer) is Fill:
-            signed = _received(answer) if answer.side == "Buy" else -to_e12(answer.qty)
-            self.positions[answer.symbol] = self.positions.get(answer.symbol, 0) + signed
-            assert order is not None, f"a fill of order {answer.order_id}, which is over"
-            order.leaves_e12 = to_e12(answer.leaves)
-            if not order.leaves_e12:
-                del self.orders[answer.order_id]
-        elif order is None:
-            return
-        elif type(answer) is Accepted:
-            filled = order.qty_e12 - order.leaves_e12
-            order.is_amending = order.is_amending and not order.is_accepted
-            order.is_accepted = True
-            order.qty_e12 = to_e12(answer.qty)
-            order.leaves_e12 = order.qty_e12 - filled
-            if answer.price is not None:
-                order.price_e12 = to_e12(answer.price)
-        elif type(answer) is Triggered:
-            order.trigger_e12 = 0
+            return self._filled(answer, order)
+        if order is None:
+            return True
+        if type(answer) is Accepted:
+            _accepted(answer, order)
         elif type(answer) is Cancelled or (type(answer) is Rejected and answer.request == "order"):
             del self.orders[answer.order_id]
+            return True
+        elif type(answer) is Triggered:
+            order.trigger_e12 = 0
         elif type(answer) is Rejected:
             if answer.request == "cancel":
                 order.is_cancelling = False
             else:
                 order.is_amending = False
+        return False
+
+    def _filled(self, fill: Fill, order: OpenOrder | None) -> bool:
+        signed = _received(fill) if fill.side == "Buy" else -to_e12(fill.qty)
+        self.positions[fill.symbol] = self.positions.get(fill.symbol, 0) + signed
+        assert order is not None, f"a fill of order {fill.order_id}, which is over"
+        order.leaves_e12 = to_e12(fill.leaves)
+        if order.leaves_e12:
+            return False
+        del self.orders[fill.order_id]
+        return not order.is_changing
+
+
+def _accepted(answer: Accepted, order: OpenOrder) -> None:
+    filled = order.qty_e12 - order.leaves_e12
+    order.is_amending = order.is_amending and not order.is_accepted
+    order.is_accepted = True
+    order.qty_e12 = to_e12(answer.qty)
+    order.leaves_e12 = order.qty_e12 - filled
+    if answer.price is not None:
+        order.price_e12 = to_e12(answer.price)
 
 
 def _received(bought: Fill) -> E12:

@@ -9,7 +9,7 @@ from bisect import insort
 
 from bot.core.book import Book
 from bot.core.events import E12, Level, Side
-from bot.core.levels import marked
+from bot.core.levels import hold_marks
 
 UNSEEN_MAX = 32
 """Marked levels beyond the visible depth that are remembered; of more, the nearest half stays."""
@@ -35,14 +35,16 @@ class Taken:
 
     def after_delta(self, book: Book, changes: list[Level]) -> None:
         """Hold the marks of the levels that changed, or came into view, against the book."""
-        changed = marked(self.marks, changes)
-        if changed is not None:
-            for price in changed:
+        unseen = self._unseen
+        levels = book.bids if self._side == "Buy" else book.asks
+        again = hold_marks(self.marks, levels, changes, unseen)
+        if again is not None:
+            for price in again:
                 self._look_again(book, price)
-        if self._unseen and self._may_show(book, changes):
+        if unseen and self._may_show(book, changes):
             worst = book.worst_visible(self._side)
             is_bid = self._side == "Buy"
-            for price in tuple(self._unseen):
+            for price in tuple(unseen):
                 if price >= worst if is_bid else price <= worst:
                     self._look_again(book, price)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
+from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any, Final, TypeAlias, get_args, get_type_hints
 
@@ -19,8 +21,9 @@ from bot.core.events import Amend, Fact, Order
 from bot.ledger import native
 
 Row: TypeAlias = tuple[Any, ...]
-Writer: TypeAlias = Callable[[Fact, Row, bytearray], Row]
-"""Appends a fact's line to the bytes; returns the tuple given and the fact's plain values."""
+Rows: TypeAlias = dict[type[Fact], list[Row]]
+Place: TypeAlias = tuple[str, int, int]
+"""Where a step's facts stand: the run, the number of the first, the journal position."""
 
 _HASHED_AT: Final = 16_384
 """Bytes of lines that wait to be hashed at once: a call for each line costs more than its hash."""
@@ -47,15 +50,23 @@ class FactDigest:
         self._lines = bytearray()
 
     def update(self, fact: Fact) -> None:
-        self.row(fact, ())
-
-    def row(self, fact: Fact, head: Row) -> Row:
-        """Take a fact; returns its row: ``head``, then its ``plain_values``."""
         lines = self._lines
-        row = _WRITER_OF[type(fact)](fact, head, lines)
+        _WRITER_OF[type(fact)](fact, (), lines)
         if len(lines) >= _HASHED_AT:
             self._hash_lines()
-        return row
+
+    def take(
+        self, facts: tuple[Fact, ...], place: Place, named: AbstractSet[type[Fact]], rows: Rows
+    ) -> None:
+        """Take a step's facts, and add their rows to ``rows``.
+
+        A row is (run id, fact number, journal position, the kind's name if the kind is in
+        ``named``), then the fact's ``plain_values``.
+        """
+        lines = self._lines
+        _take_step(named, facts, place, lines, rows)
+        if len(lines) >= _HASHED_AT:
+            self._hash_lines()
 
     def update_plain(self, kind: type[Fact], values: list[Any]) -> None:
         """Take a fact that is already ``plain_values``."""
@@ -96,10 +107,27 @@ def plain_values(fact: Fact) -> list[Any]:
 
 
 def write(fact: Fact, head: Row, lines: bytearray) -> Row:
-    """A ``Writer`` of any fact: what the extension does, in Python."""
+    """Append a fact's line to ``lines``; returns ``head``, then the fact's plain values."""
     values = plain_values(fact)
     lines += _line(type(fact), values)
     return (*head, *values)
+
+
+def write_step(
+    named: AbstractSet[type[Fact]],
+    facts: tuple[Fact, ...],
+    place: Place,
+    lines: bytearray,
+    rows: Rows,
+) -> None:
+    """Append the facts' lines to ``lines``, and their rows, as ``take`` has them, to ``rows``."""
+    run_id, first, position = place
+    for n, fact in enumerate(facts, first):
+        kind = type(fact)
+        head: Row = (run_id, n, position)
+        if kind in named:
+            head = (*head, kind.__name__)
+        rows.setdefault(kind, []).append(write(fact, head, lines))
 
 
 def _line(kind: type[Fact], values: list[Any]) -> bytes:
@@ -176,11 +204,17 @@ class _Later:
 _LATER_OF: Final = {kind: _Later(kind) for kind in LATER}
 
 
-def _writer(kind: type[Any]) -> Writer:
-    if not native.available():
-        return write
-    decimals, later = decimal_fields(kind), LATER.get(kind, ())
-    return native.Shape(kind.__name__, FIELDS[kind], decimals, later, plain, encode).row
-
-
-_WRITER_OF: Final = {kind: _writer(kind) for kind in get_args(Fact)}
+_WRITER_OF: dict[type[Any], Callable[[Fact, Row, bytearray], Row]]
+_take_step: Callable[[AbstractSet[type[Fact]], tuple[Fact, ...], Place, bytearray, Rows], None]
+if native.available():
+    _NATIVE: Final = {
+        kind: native.Shape(
+            kind.__name__, FIELDS[kind], decimal_fields(kind), LATER.get(kind, ()), plain, encode
+        )
+        for kind in get_args(Fact)
+    }
+    _WRITER_OF = {kind: shape.row for kind, shape in _NATIVE.items()}
+    _take_step = partial(native.take_step, _NATIVE)
+else:
+    _WRITER_OF = dict.fromkeys(get_args(Fact), write)
+    _take_step = write_step

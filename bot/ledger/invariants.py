@@ -25,7 +25,7 @@ from bot.ledger.database import LedgerError
 from bot.ledger.digest import plain
 from bot.ledger.facts import StoredFact, digest_of, read_facts
 from bot.ledger.folds import Position
-from bot.ledger.postings import DEPOSIT, deposits_of, postings_of
+from bot.ledger.postings import DEPOSIT, deposits_of, transfers_of
 from bot.ledger.rows import TABLE_OF, posting_rows
 from bot.ledger.snapshots import stored_snapshots
 
@@ -144,7 +144,7 @@ class _Facts:
         self._positions[taken.symbol].hold(Decimal(0))
 
     def _posted(self, n: int, position: int, fact: Fact) -> None:
-        made = list(posting_rows(self._run_id, n, position, fact.ts, postings_of(fact)))
+        made = posting_rows(self._run_id, n, position, fact.ts, transfers_of(fact))
         found = [
             (*row[:-1], plain(row[-1]) if row[-1] is not None else None)
             for row in self._postings.pop(n, [])
@@ -192,7 +192,7 @@ def _postings_sum_to_zero(connection: Connection, run_id: str) -> None:
 def _deposits_are_pairs(connection: Connection, run_id: str) -> None:
     rows = [row for row in _rows(connection, tables.postings, run_id) if row["n"] == DEPOSIT]
     brought = {row["asset"]: row["amount"] for row in rows if row["account"] == "wallet"}
-    made = [posting[1:3] for posting in deposits_of(brought)]
+    made = [leg[6:8] for leg in posting_rows(run_id, DEPOSIT, 0, 0, deposits_of(brought))]
     if [(row["account"], row["asset"]) for row in rows] != made:
         _break("postings", f"n {DEPOSIT}", "is no deposit")
 

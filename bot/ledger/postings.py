@@ -26,37 +26,40 @@ _SETTLED_IN: Final = "USDT"
 """Linear contracts settle in it, https://www.bybit.com/en/help-center/article/USDT-Perpetual."""
 
 
-class Posting(NamedTuple):
-    """``amount`` of ``asset`` comes into ``account``; ``symbol`` is the cause's, if it has one."""
+class Transfer(NamedTuple):
+    """``amount`` of ``asset`` goes from the account that ``gives`` to the one that ``gains``: a
+    pair of postings. ``symbol`` is the cause's, if it has one."""
 
     symbol: str | None
-    account: Account
+    gains: Account
+    gives: Account
     asset: str
     amount: Decimal
 
 
-def postings_of(fact: Fact) -> list[Posting]:
-    """The postings of a fact, in pairs; [] for one that moves nothing."""
+def transfers_of(fact: Fact) -> list[Transfer]:
+    """What a fact moves, in the order of its postings; nothing of zero is moved."""
     match fact:
         case Fill():
-            return _spot(fact) if fact.symbol.startswith("spot:") else _linear(fact)
+            made = _spot(fact) if fact.symbol.startswith("spot:") else _linear(fact)
         case FundingPaid():
-            return _pair(fact.symbol, _SETTLED_IN, "funding", "wallet", fact.amount)
-        case Liquidated():
-            return [
-                *_pair(fact.symbol, fact.symbol, "market", "position", fact.position),
-                *_pair(fact.symbol, _SETTLED_IN, "liquidation", "wallet", fact.loss),
+            made = [Transfer(fact.symbol, "funding", "wallet", _SETTLED_IN, fact.amount)]
+        case Liquidated(symbol=symbol):
+            made = [
+                Transfer(symbol, "market", "position", symbol, fact.position),
+                Transfer(symbol, "liquidation", "wallet", _SETTLED_IN, fact.loss),
             ]
         case _:
             return []
+    return [each for each in made if each.amount]
 
 
-def deposits_of(deposits: Mapping[str, Decimal]) -> list[Posting]:
+def deposits_of(deposits: Mapping[str, Decimal]) -> list[Transfer]:
     """What a run begins with."""
     return [
-        posting
+        Transfer(None, "wallet", "deposits", asset, value)
         for asset, value in deposits.items()
-        for posting in _pair(None, asset, "wallet", "deposits", value)
+        if value
     ]
 
 
@@ -68,44 +71,28 @@ def assets_of(symbol: str, fee_coin: str) -> tuple[str, str]:
     return name.removesuffix(fee_coin), fee_coin
 
 
-def _linear(fill: Fill) -> list[Posting]:
+def _linear(fill: Fill) -> list[Transfer]:
     symbol = fill.symbol
-    is_buy = fill.side == "Buy"
     return [
-        *_trade(symbol, symbol, "position", fill.qty, is_in=is_buy),
-        *_pair(symbol, _SETTLED_IN, "wallet", "realized", fill.realized_pnl),
-        *_pair(symbol, fill.fee_coin, "fees", "wallet", fill.fee),
+        _trade(fill, symbol, "position", fill.qty, is_in=fill.side == "Buy"),
+        Transfer(symbol, "wallet", "realized", _SETTLED_IN, fill.realized_pnl),
+        Transfer(symbol, "fees", "wallet", fill.fee_coin, fill.fee),
     ]
 
 
-def _spot(fill: Fill) -> list[Posting]:
-    symbol = fill.symbol
-    base, quote = assets_of(symbol, fill.fee_coin)
+def _spot(fill: Fill) -> list[Transfer]:
+    base, quote = assets_of(fill.symbol, fill.fee_coin)
     value = amount(value_of(to_e12(fill.price), to_e12(fill.qty)))
     is_buy = fill.side == "Buy"
     return [
-        *_trade(symbol, base, "wallet", fill.qty, is_in=is_buy),
-        *_trade(symbol, quote, "wallet", value, is_in=not is_buy),
-        *_pair(symbol, fill.fee_coin, "fees", "wallet", fill.fee),
+        _trade(fill, base, "wallet", fill.qty, is_in=is_buy),
+        _trade(fill, quote, "wallet", value, is_in=not is_buy),
+        Transfer(fill.symbol, "fees", "wallet", fill.fee_coin, fill.fee),
     ]
 
 
-def _trade(
-    symbol: str, asset: str, account: Account, value: Decimal, *, is_in: bool
-) -> list[Posting]:
+def _trade(fill: Fill, asset: str, account: Account, value: Decimal, *, is_in: bool) -> Transfer:
     """Between ours and the market."""
     if is_in:
-        return _pair(symbol, asset, account, "market", value)
-    return _pair(symbol, asset, "market", account, value)
-
-
-def _pair(
-    symbol: str | None, asset: str, gains: Account, gives: Account, value: Decimal
-) -> list[Posting]:
-    """``value`` from one account to the other; nothing for zero. Exact, whatever its digits."""
-    if not value:
-        return []
-    return [
-        Posting(symbol, gains, asset, value),
-        Posting(symbol, gives, asset, value.copy_negate()),
-    ]
+        return Transfer(fill.symbol, account, "market", asset, value)
+    return Transfer(fill.symbol, "market", account, asset, value)

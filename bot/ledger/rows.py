@@ -6,7 +6,7 @@ integers are bound as they are, so that thousands of rows cost one prepared stat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
@@ -37,7 +37,7 @@ from bot.core.events import (
 )
 from bot.ledger import tables
 from bot.ledger.digest import FIELDS, decimal_fields, encode, plain
-from bot.ledger.postings import Posting
+from bot.ledger.postings import Transfer
 
 Row: TypeAlias = tuple[Any, ...]
 Recorded: TypeAlias = Prediction | FeedDown | FeedUp | Command | Instrument | FundingRate
@@ -112,11 +112,17 @@ SNAPSHOT_COLUMNS: Final = tuple(column.name for column in tables.snapshots.colum
 
 
 def posting_rows(
-    run_id: str, n: int, position: int, ts: int, postings: Iterable[Posting]
-) -> Iterator[Row]:
-    """A row per leg."""
-    for leg, (symbol, account, asset, amount) in enumerate(postings):
-        yield (run_id, n, leg, position, ts, symbol, account, asset, plain(amount))
+    run_id: str, n: int, position: int, ts: int, transfers: Iterable[Transfer]
+) -> list[Row]:
+    """Two a transfer: what an account gains, and the same with the other sign."""
+    made: list[Row] = []
+    for symbol, gains, gives, asset, amount in transfers:
+        text = plain(amount)
+        other = text[1:] if text[0] == "-" else f"-{text}"
+        leg = len(made)
+        made.append((run_id, n, leg, position, ts, symbol, gains, asset, text))
+        made.append((run_id, n, leg + 1, position, ts, symbol, gives, asset, other))
+    return made
 
 
 def prediction_rows(run_id: str, position: int, event: Prediction) -> list[Row]:

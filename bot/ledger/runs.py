@@ -52,7 +52,7 @@ async def start_run(
         facts=0,
         summary="{}",
     )
-    legs = list(posting_rows(run_id, DEPOSIT, 0, started_ts, deposits_of(deposits or {})))
+    legs = posting_rows(run_id, DEPOSIT, 0, started_ts, deposits_of(deposits or {}))
     deposit = [insert(postings).values(_money_row(leg)) for leg in legs]
     try:
         await to_its_end(_execute(engine, f"run {run_id} cannot be started", statement, *deposit))

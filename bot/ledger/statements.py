@@ -1,17 +1,19 @@
-"""The ledger's INSERTs as texts, written once for a dialect. No rows, no order, no transaction."""
+"""The ledger's INSERTs as texts, written once for a dialect. No order, no transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
+from msgspec import Struct
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bot.ledger import rows, shadows, tables
-from bot.ledger.transactions import Statement
 
+Statement: TypeAlias = tuple[str, tuple[Any, ...]]
+"""A text in the driver's own style, and what is bound to it."""
 KEPT_SNAPSHOTS: Final = 3
 """The newest of a run: one that is damaged gives way to the one before."""
 
@@ -20,6 +22,35 @@ class Insert(Protocol):
     """An INSERT of many rows in few statements; a row that is there already stays as it is."""
 
     def of(self, many: list[rows.Row]) -> Iterator[Statement]: ...
+
+
+class Added(Struct, frozen=True, gc=False):
+    """Rows whose keys only this run's next step can make: none is there yet, unless the run is
+    stepped again. So they may be copied in, and ``insert`` is for when they were there."""
+
+    table: str
+    columns: tuple[str, ...]
+    rows: list[rows.Row]
+    insert: Insert
+
+
+class Adds:
+    """Such rows of one table."""
+
+    def __init__(self, table: Table, columns: tuple[str, ...], insert: Insert) -> None:
+        self._table, self._columns, self._insert = table.name, columns, insert
+
+    def of(self, many: list[rows.Row]) -> Iterator[Added]:
+        yield Added(self._table, self._columns, many, self._insert)
+
+
+def inserted(written: Iterable[Statement | Added]) -> Iterator[Statement]:
+    """All as statements: what is added becomes INSERTs."""
+    for one in written:
+        if isinstance(one, Added):
+            yield from one.insert.of(one.rows)
+        else:
+            yield one
 
 
 class WideInsert:
@@ -80,21 +111,21 @@ class Statements:
         self._engine = engine
         self._numbered = engine.dialect.paramstyle == "numeric_dollar"
         self.facts = {
-            kind: self._insert(table, rows.fact_columns(kind))
+            kind: self._adds(table, rows.fact_columns(kind))
             for kind, table in rows.TABLE_OF.items()
         }
-        self.events = {
-            tables.predictions: self._insert(tables.predictions, rows.PREDICTION_COLUMNS),
+        self.events: dict[Table, Insert | Adds] = {
+            tables.predictions: self._adds(tables.predictions, rows.PREDICTION_COLUMNS),
             tables.commands: self._insert(tables.commands, rows.COMMAND_COLUMNS),
             tables.funding_rates: self._insert(tables.funding_rates, rows.RATE_COLUMNS),
             tables.equity: self._insert(tables.equity, rows.EQUITY_COLUMNS),
             tables.candles: self._insert(tables.candles, rows.CANDLE_COLUMNS),
-            tables.predictions_scored: self._insert(tables.predictions_scored, rows.SCORE_COLUMNS),
-            tables.postings: self._insert(tables.postings, rows.POSTING_COLUMNS),
-            tables.quotes: self._insert(tables.quotes, rows.QUOTE_COLUMNS),
-            tables.positions: self._insert(tables.positions, rows.POSITION_COLUMNS),
-            tables.shadow_fills: self._insert(tables.shadow_fills, shadows.FILL_COLUMNS),
-            tables.shadow_outcomes: self._insert(tables.shadow_outcomes, shadows.OUTCOME_COLUMNS),
+            tables.predictions_scored: self._adds(tables.predictions_scored, rows.SCORE_COLUMNS),
+            tables.postings: self._adds(tables.postings, rows.POSTING_COLUMNS),
+            tables.quotes: self._adds(tables.quotes, rows.QUOTE_COLUMNS),
+            tables.positions: self._adds(tables.positions, rows.POSITION_COLUMNS),
+            tables.shadow_fills: self._adds(tables.shadow_fills, shadows.FILL_COLUMNS),
+            tables.shadow_outcomes: self._adds(tables.shadow_outcomes, shadows.OUTCOME_COLUMNS),
             tables.shadow_equity: self._insert(tables.shadow_equity, shadows.EQUITY_COLUMNS),
             tables.instruments: self._latest(tables.instruments, rows.INSTRUMENT_COLUMNS),
         }
@@ -112,6 +143,9 @@ class Statements:
         self.run_advances = self._marked(
             "UPDATE runs SET digest = ?, facts = ? WHERE id = ? AND facts <= ?"
         )
+
+    def _adds(self, table: Table, columns: tuple[str, ...]) -> Adds:
+        return Adds(table, columns, self._insert(table, columns))
 
     def _insert(
         self, table: Table, columns: tuple[str, ...], more: str = "DO NOTHING", most: int = 512

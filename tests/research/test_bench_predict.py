@@ -9,7 +9,7 @@ def test_every_measurement_has_its_row_and_sharing_changes_no_number() -> None:
     said: list[str] = []
     rows = {
         row["measure"]: row
-        for row in predict.rows(events=100, rounds=3, threads=1, say=said.append)
+        for row in predict.rows(events=100, rounds=3, threads=(1,), say=said.append)
     }
     assert set(rows) == {
         "one_stream", "order_book", "ten_symbols_single", "ten_symbols", "hundred_requests",

@@ -12,11 +12,13 @@ from typing import TypeAlias
 from bot.core.events import E8, E12, Level
 
 Apply: TypeAlias = Callable[[dict[E12, E12], list[Level], E12, bool], E12]
-Marked: TypeAlias = Callable[[dict[E12, E12], list[Level]], list[E12] | None]
+Hold: TypeAlias = Callable[
+    [dict[E12, E12], dict[E12, E12], list[Level], list[E12]], list[E12] | None
+]
 Money: TypeAlias = Callable[[int, int], E8]
 
 apply_levels: Apply | None = None
-marked: Marked | None = None
+hold_marks: Hold | None = None
 value_of: Money | None = None
 initial: Money | None = None
 
@@ -25,7 +27,7 @@ try:
 except ImportError:
     pass
 else:
-    apply_levels, marked = _levels.apply_levels, _levels.marked
+    apply_levels, hold_marks = _levels.apply_levels, _levels.hold_marks
     value_of, initial = _money.value_of, _money.initial
 
 

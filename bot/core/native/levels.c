@@ -1,7 +1,7 @@
 /* The changes of one side of a book, put into its levels, and held against what we marked there:
  * done for most messages of a feed.
  *
- * The same as `change_levels` and `changed_marks` of bot/core/levels.py, the reference. */
+ * The same as `change_levels` and `lower_marks` of bot/core/levels.py, the reference. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -73,34 +73,52 @@ static PyObject *apply_levels(PyObject *module, PyObject *const *args, Py_ssize_
     return is_shown ? Py_NewRef(best) : best_of(levels, is_bid);
 }
 
-/* The prices of `changes` that have a mark, once each time they are named; None for none. */
-static PyObject *marked(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+/* Whether the mark at `price` must be looked at again; if its level is shown it is held against it
+ * here. -1 is an error. */
+static int hold(PyObject *marks, PyObject *levels, PyObject *price, PyObject *unseen) {
+    PyObject *taken = PyDict_GetItemWithError(marks, price);
+    if (taken == NULL) return PyErr_Occurred() ? -1 : 0;
+    PyObject *shown = PyDict_GetItemWithError(levels, price);
+    if (shown == NULL) return PyErr_Occurred() ? -1 : 1;
+    if (PyList_GET_SIZE(unseen)) {
+        const int was_unseen = PySequence_Contains(unseen, price);
+        if (was_unseen) return was_unseen;
+    }
+    const int is_more = PyObject_RichCompareBool(taken, shown, Py_GT);
+    if (is_more > 0) return PyDict_SetItem(marks, price, shown);
+    return is_more;
+}
+
+static PyObject *hold_marks(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     (void)module;
-    if (count != 2 || !PyDict_CheckExact(args[0]) || !PyList_CheckExact(args[1]))
-        return PyErr_Format(PyExc_TypeError, "marked(marks: dict, changes: list)");
-    PyObject *marks = args[0], *changes = args[1], *found = NULL;
+    if (count != 4 || !PyDict_CheckExact(args[0]) || !PyDict_CheckExact(args[1]) ||
+        !PyList_CheckExact(args[2]) || !PyList_CheckExact(args[3]))
+        return PyErr_Format(PyExc_TypeError, "hold_marks(marks: dict, levels: dict, "
+                                             "changes: list, unseen: list)");
+    PyObject *changes = args[2], *found = NULL;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(changes); i++) {
         PyObject *level = PyList_GET_ITEM(changes, i);
-        if (!PyTuple_CheckExact(level) || PyTuple_GET_SIZE(level) != 2)
-            goto wrong;
-        const int is_marked = PyDict_Contains(marks, PyTuple_GET_ITEM(level, 0));
-        if (is_marked < 0) goto failed;
-        if (!is_marked) continue;
+        if (!PyTuple_CheckExact(level) || PyTuple_GET_SIZE(level) != 2) {
+            PyErr_SetString(PyExc_TypeError, "a level is (price, quantity)");
+            goto failed;
+        }
+        PyObject *price = PyTuple_GET_ITEM(level, 0);
+        const int is_open = hold(args[0], args[1], price, args[3]);
+        if (is_open < 0) goto failed;
+        if (!is_open) continue;
         if (found == NULL && (found = PyList_New(0)) == NULL) return NULL;
-        if (PyList_Append(found, PyTuple_GET_ITEM(level, 0)) < 0) goto failed;
+        if (PyList_Append(found, price) < 0) goto failed;
     }
     if (found) return found;
     Py_RETURN_NONE;
-wrong:
-    PyErr_SetString(PyExc_TypeError, "a level is (price, quantity)");
 failed:
     Py_XDECREF(found);
     return NULL;
 }
 
 static PyMethodDef methods[] = {
-    {"marked", (PyCFunction)(void (*)(void))marked, METH_FASTCALL,
-     "The changed prices that have a mark, in order; None for none."},
+    {"hold_marks", (PyCFunction)(void (*)(void))hold_marks, METH_FASTCALL,
+     "Hold the changed levels' marks against them; the prices to look at again, None for none."},
     {"apply_levels", (PyCFunction)(void (*)(void))apply_levels, METH_FASTCALL,
      "Put a side's changes into its levels; returns the best price, 0 for none."},
     {NULL, NULL, 0, NULL}};

@@ -37,17 +37,23 @@ INLINE void score_float(const Window *w, HeadRow *queries, int count, float scal
     for (int q = 0; q < count; q++) peaks[q] = largest(best[q]);
 }
 
+/* Scores of groups become softmax weights, step by step for all of them, as in exp2_of. */
+INLINE void weigh_floats(float *scores, float peak, v8f *total, const int groups) {
+    vwf x[PER_GROUP * WEIGHED];
+    for (int i = 0; i < PER_GROUP * groups; i++) x[i] = load_wide(scores + WIDE * i) - wide(peak);
+    exp2_of(x, PER_GROUP * groups);
+    for (int g = 0; g < groups; g++) *total += halves_summed(x + PER_GROUP * g);
+    for (int i = 0; i < PER_GROUP * groups; i++) store_wide(scores + WIDE * i, x[i]);
+}
+
+/* The same for a whole window; returns the sum of the softmax weights. */
 INLINE float weigh_float(const Window *w, Workspace *work, int q, float peak) {
     v8f total = splat(0);
     float *scores = work->scores + q * work->span;
-    for (int64_t group = 0; group < w->groups; group++) {
-        float *to = scores + group * GROUP;
-        vwf x[PER_GROUP];
-        for (int i = 0; i < PER_GROUP; i++) x[i] = load_wide(to + WIDE * i) - wide(peak);
-        exp2_of(x, PER_GROUP);
-        total += halves_summed(x);
-        for (int i = 0; i < PER_GROUP; i++) store_wide(to + WIDE * i, x[i]);
-    }
+    int64_t group = 0;
+    for (; group + WEIGHED <= w->groups; group += WEIGHED)
+        weigh_floats(scores + group * GROUP, peak, &total, WEIGHED);
+    for (; group < w->groups; group++) weigh_floats(scores + group * GROUP, peak, &total, 1);
     return sum8(total);
 }
 

@@ -9,6 +9,7 @@
 #define LANES_AVX2
 #define TOKENS_AHEAD 64
 #define WEIGHED 4
+#define ROWS 3 /* activations that share a read of float weights */
 #define PREFETCH_BYTES 4096
 #define MATE(code) ((uint8_t)((code) < 0 ? -(code) : (code)))
 #include "lanes.h"
@@ -63,7 +64,7 @@ INLINE void int8_tile(const Matrix *m, int tile, const Activations *x, int row, 
         for (int i = 0; i < VECTORS; i++)
             y[i] = to_float((v8i)sums[r][i]) *
                    (load8(m->scales + tile * TILE + 8 * i) * splat(x->scales[row + r]));
-        finish_tile(out + (size_t)(row + r) * stride + tile * TILE, y, epilogue);
+        finish(out + (size_t)(row + r) * stride + tile * TILE, y, VECTORS, epilogue);
     }
 }
 

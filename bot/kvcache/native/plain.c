@@ -3,6 +3,7 @@
 #define PREFETCH_BYTES 1024
 #define TOKENS_AHEAD 64
 #define WEIGHED 4
+#define ROWS 1
 #define MATE(code) ((uint8_t)(code))
 #include "lanes.h"
 #include "rows.h"
@@ -32,7 +33,7 @@ static void multiply_int8(const Matrix *m, int first, int last, const Activation
             for (int i = 0; i < VECTORS; i++)
                 y[i] = to_float_wide(load_wide_int(sums + WIDE * i)) *
                        (load_wide(m->scales + tile * TILE + WIDE * i) * wide(x->scales[row]));
-            finish_tile(out + (size_t)row * stride + tile * TILE, y, epilogue);
+            finish(out + (size_t)row * stride + tile * TILE, y, VECTORS, epilogue);
         }
     }
 }

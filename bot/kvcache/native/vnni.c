@@ -78,7 +78,7 @@ INLINE void finish_int8(const Matrix *m, int tile, const __m512i sums[2], float 
         const vwi offset = load_wide_int(m->sums + row) << 7;
         y[i] = to_float_wide((vwi)sums[i] - offset) * (load_wide(m->scales + row) * wide(scale));
     }
-    finish_tile(out + tile * TILE, y, epilogue);
+    finish(out + tile * TILE, y, VECTORS, epilogue);
 }
 
 static TARGET void multiply_int8(const Matrix *m, int first, int last, const Activations *x,

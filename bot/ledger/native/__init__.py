@@ -1,6 +1,6 @@
 """The fast writer of facts: what the C extension ``_rows`` offers, where it was built.
 
-The extension is optional. It makes a fact's line and row in one pass, to the byte what
+The extension is optional. It makes the lines and rows of facts in one pass, to the byte what
 ``bot.ledger.digest`` makes, which has the rules and does the work without it.
 """
 
@@ -12,7 +12,7 @@ except ImportError:
     _is_built = False
 else:
     _is_built = True
-    Shape = _rows.Shape
+    Shape, take_step = _rows.Shape, _rows.take_step
 
 
 def available() -> bool:

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from typing import Any, Self
 
@@ -14,3 +15,13 @@ class Shape:
         /,
     ) -> Self: ...
     def row(self, fact: Any, head: tuple[Any, ...], lines: bytearray, /) -> tuple[Any, ...]: ...
+
+def take_step(
+    shapes: Mapping[type[Any], Shape],
+    named: AbstractSet[type[Any]],
+    facts: tuple[Any, ...],
+    place: tuple[str, int, int],
+    lines: bytearray,
+    rows: dict[type[Any], list[tuple[Any, ...]]],
+    /,
+) -> None: ...

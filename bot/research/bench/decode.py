@@ -35,9 +35,10 @@ _COLD_BYTES = 128 << 20
 _NATIVE_KINDS: tuple[tuple[WeightDtype, str], ...] = (
     ("int8", "int8"), ("float32", "int8"), ("float32", "float32"),
 )  # fmt: skip
-_REPEATED_NS = 2_000_000
-"""A step faster than this is measured several times a round, after some that are not measured."""
-_REPEATS = 4
+_REPEATED_NS = 5_000_000
+"""A step faster than this is warm only after others: steps of so long are not measured, then some
+are. Caches and clock have then forgotten the entry before, and the pause."""
+_REPEATS = 8
 _SETTLE_S = 0.01
 """Between two entries: the threads of the one before still spin for a while, on our cores."""
 
@@ -180,12 +181,13 @@ def _relative(got: Tensor, expected: Tensor) -> float:
 def _time(entry: _Entry, waste: Tensor) -> None:
     step, clock = entry.path.step, time.perf_counter_ns
     time.sleep(_SETTLE_S)
-    fast = bool(entry.times_ns) and entry.times_ns[-1] < _REPEATED_NS
-    repeats = _REPEATS if fast and not entry.cold else 1
+    fast = not entry.cold and bool(entry.times_ns) and entry.times_ns[-1] < _REPEATED_NS
     entry.path.prepare()
-    for _ in range(_REPEATS if fast and not entry.cold else 0):
-        step()
-    for _ in range(repeats):
+    if fast:
+        warm_ns = clock() + _REPEATED_NS
+        while clock() < warm_ns:
+            step()
+    for _ in range(_REPEATS if fast else 1):
         if entry.cold:
             waste.sum()
         began = clock()

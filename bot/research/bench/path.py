@@ -21,6 +21,7 @@ from bot.core.latency import Latency
 from bot.core.matching import FillPolicy
 from bot.core.risk import RiskLimits
 from bot.core.strategy import Seen, Strategy, View
+from bot.garbage import rare_collections
 from bot.ledger.runs import start_run
 from bot.ledger.schema import open_ledger
 from bot.ledger.writer import LedgerWriter
@@ -157,17 +158,17 @@ def _started(made: _Feed, strategy: Strategy, sink: Sink) -> Run:
     for item in made.opening:
         run.take(item)
     gc.collect()
-    gc.freeze()
     return run
 
 
 def _plain_round(made: _Feed, strategy: Strategy) -> _Round:
     run = _started(made, strategy, Memory())
     take = run.take
-    started = time.perf_counter()
-    for item in made.inputs:
-        take(item)
-    return _Round(time.perf_counter() - started, run)
+    with rare_collections():
+        started = time.perf_counter()
+        for item in made.inputs:
+            take(item)
+        return _Round(time.perf_counter() - started, run)
 
 
 async def _ledger_round(made: _Feed) -> _Round:
@@ -179,22 +180,28 @@ async def _ledger_round(made: _Feed) -> _Round:
         )  # fmt: skip
         writer = LedgerWriter(ledger, "bench")
         run = _started(made, _maker(made), writer)
-        take = run.take
-        started = time.perf_counter()
-        committing = asyncio.ensure_future(writer.commit(None))
-        for number, item in enumerate(made.inputs, 1):
-            take(item)
-            if number % _TURN_EVERY == 0:
-                await asyncio.sleep(0)
-                if committing.done() and writer.pending >= _COMMIT_STEPS:
-                    await committing
-                    committing = asyncio.ensure_future(writer.commit(None))
-        await committing
-        run.finish()
-        await writer.commit(None)
-        wall_s = time.perf_counter() - started
+        with rare_collections():
+            started = time.perf_counter()
+            await _take_all(made.inputs, run, writer)
+            wall_s = time.perf_counter() - started
         await ledger.dispose()
         return _Round(wall_s, run)
+
+
+async def _take_all(inputs: list[Input], run: Run, writer: LedgerWriter) -> None:
+    """Step to the end, and commit meanwhile and then."""
+    take = run.take
+    committing = asyncio.ensure_future(writer.commit(None))
+    for number, item in enumerate(inputs, 1):
+        take(item)
+        if number % _TURN_EVERY == 0:
+            await asyncio.sleep(0)
+            if committing.done() and writer.pending >= _COMMIT_STEPS:
+                await committing
+                committing = asyncio.ensure_future(writer.commit(None))
+    await committing
+    run.finish()
+    await writer.commit(None)
 
 
 def _latencies_us(made: _Feed, strategy: Strategy) -> list[float]:
@@ -202,10 +209,11 @@ def _latencies_us(made: _Feed, strategy: Strategy) -> list[float]:
     run = _started(made, strategy, Memory())
     clock, take = time.perf_counter_ns, run.take
     spent: list[float] = []
-    for item in made.inputs:
-        before = clock()
-        take(item)
-        spent.append((clock() - before) / 1e3)
+    with rare_collections():
+        for item in made.inputs:
+            before = clock()
+            take(item)
+            spent.append((clock() - before) / 1e3)
     return spent
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,9 +54,23 @@ _CLAIMS = {
 
 
 def rows(
-    *, events: int = 2_000, rounds: int = 20, threads: int = 1, say: Callable[[str], None]
+    *,
+    events: int = 2_000,
+    rounds: int = 20,
+    threads: Sequence[int] = (1, 2),
+    say: Callable[[str], None],
 ) -> Iterator[Row]:
-    """All measurements. ``events`` each for the two streams, after a window of warming up."""
+    """All measurements, for each number of ``threads``. ``events`` each for the two streams, after
+    a window of warming up."""
+    for count in threads:
+        yield from _rows(events, rounds, count, partial(_say, say, count))
+
+
+def _say(say: Callable[[str], None], threads: int, what: str) -> None:
+    say(f"{what}, {threads} threads")
+
+
+def _rows(events: int, rounds: int, threads: int, say: Callable[[str], None]) -> Iterator[Row]:
     torch_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -19,8 +19,16 @@
  * `*at` is the next byte. The byte after the last one of a bytes object is 0, and no rule passes
  * a 0, so none reads beyond it. */
 
+/* Prices come back again and again: those met lately, each at the place that its value hashes to. A
+ * book then finds its level by the very object that it holds. */
+enum { KNOWN_BITS = 10, KNOWN = 1 << KNOWN_BITS };
+
 typedef struct {
     PyObject *buy, *sell;
+    struct {
+        int64_t value;
+        PyObject *number; /* NULL while there is none */
+    } known[KNOWN];
 } State;
 
 typedef struct {
@@ -104,8 +112,19 @@ static PyObject *wide_e12(int64_t whole, int64_t fraction) {
     return sum;
 }
 
-/* "65114.20" in units of 1e-12, as instrument.parse_e12 has it. */
-static inline PyObject *e12(const char **at) {
+static inline PyObject *known(int64_t value, State *state) {
+    const uint64_t place = (uint64_t)value * 0x9E3779B97F4A7C15u >> (64 - KNOWN_BITS);
+    PyObject *number = state->known[place].number;
+    if (number && state->known[place].value == value) return Py_NewRef(number);
+    PyObject *made = PyLong_FromLongLong(value);
+    if (!made) return NULL;
+    Py_XDECREF(number);
+    state->known[place].number = Py_NewRef(made), state->known[place].value = value;
+    return made;
+}
+
+/* "65114.20" in units of 1e-12, as instrument.parse_e12 has it. A price says where it is known. */
+static inline PyObject *e12(const char **at, State *prices) {
     static const int64_t scales[] = {UNIT,    100000000000, 10000000000, 1000000000, 100000000,
                                      10000000, 1000000,      100000,      10000,      1000,
                                      100,      10,           1};
@@ -118,12 +137,13 @@ static inline PyObject *e12(const char **at) {
     }
     if (!take(at, '"')) return NULL;
     if (whole >= INT64_MAX / UNIT) return wide_e12(whole, fraction);
-    return PyLong_FromLongLong(whole * UNIT + fraction);
+    const int64_t value = whole * UNIT + fraction;
+    return prices ? known(value, prices) : PyLong_FromLongLong(value);
 }
 
 /* A JSON array of what `item` reads, as a list. */
 static inline PyObject *list_of(
-    const char **at, PyObject *(*item)(const char **, const State *), const State *state) {
+    const char **at, PyObject *(*item)(const char **, State *), State *state) {
     PyObject *list = take(at, '[') ? PyList_New(0) : NULL;
     if (!list || take(at, ']')) return list;
     do {
@@ -146,10 +166,10 @@ typedef struct {
 } Book;
 
 /* ["65114.20","0.004"] as (price, quantity) */
-static inline PyObject *level(const char **at, const State *state) {
-    (void)state;
+static inline PyObject *level(const char **at, State *state) {
     PyObject *price = NULL, *qty = NULL, *pair = NULL;
-    if (take(at, '[') && (price = e12(at)) && take(at, ',') && (qty = e12(at)) && take(at, ']'))
+    if (take(at, '[') && (price = e12(at, state)) && take(at, ',') && (qty = e12(at, NULL)) &&
+        take(at, ']'))
         pair = PyTuple_New(2);
     if (!pair) {
         Py_XDECREF(price), Py_XDECREF(qty);
@@ -160,22 +180,22 @@ static inline PyObject *level(const char **at, const State *state) {
 }
 
 /* What is already in `book` when this fails is the caller's to release. */
-static inline int book_field(const char **at, unsigned *met, Book *book) {
+static inline int book_field(const char **at, unsigned *met, Book *book, State *state) {
     enum { B = 1, A = 2, U = 4, SEQ = 8, S = 16 };
     Text key, symbol;
     if (!string(at, &key) || !take(at, ':')) return 0;
-    if (is(key, "b")) return first(met, B) && (book->bids = list_of(at, level, NULL));
-    if (is(key, "a")) return first(met, A) && (book->asks = list_of(at, level, NULL));
+    if (is(key, "b")) return first(met, B) && (book->bids = list_of(at, level, state));
+    if (is(key, "a")) return first(met, A) && (book->asks = list_of(at, level, state));
     if (is(key, "u")) return first(met, U) && integer(at, &book->u);
     if (is(key, "seq")) return first(met, SEQ) && integer(at, &book->seq);
     return is(key, "s") && first(met, S) && string(at, &symbol);
 }
 
-static inline int book(const char **at, Book *book) {
+static inline int book(const char **at, Book *book, State *state) {
     unsigned met = 0;
     if (!take(at, '{')) return 0;
     do {
-        if (!book_field(at, &met, book)) return 0;
+        if (!book_field(at, &met, book, state)) return 0;
     } while (take(at, ','));
     return (met & 15) == 15 && take(at, '}');
 }
@@ -194,14 +214,14 @@ static inline PyObject *side_of(const char **at, const State *state) {
 }
 
 static inline int print_field(
-    const char **at, unsigned *met, Print *print, const State *state) {
+    const char **at, unsigned *met, Print *print, State *state) {
     enum { T = 1, SIDE = 2, V = 4, P = 8, SEQ = 16, BT = 32, RPI = 64, S = 128, L = 256, I = 512 };
     Text key, ignored;
     if (!string(at, &key) || !take(at, ':')) return 0;
     if (is(key, "T")) return first(met, T) && milliseconds(at, &print->at_ms);
     if (is(key, "S")) return first(met, SIDE) && (print->side = side_of(at, state));
-    if (is(key, "v")) return first(met, V) && (print->qty = e12(at));
-    if (is(key, "p")) return first(met, P) && (print->price = e12(at));
+    if (is(key, "v")) return first(met, V) && (print->qty = e12(at, NULL));
+    if (is(key, "p")) return first(met, P) && (print->price = e12(at, state));
     if (is(key, "seq")) return first(met, SEQ) && integer(at, &print->seq);
     if (is(key, "BT")) return first(met, BT) && boolean(at, &print->block);
     if (is(key, "RPI")) return first(met, RPI) && boolean(at, &print->rpi);
@@ -210,7 +230,7 @@ static inline int print_field(
 }
 
 /* A trade as (exchange_ts, seq, side, price, qty, block, rpi) */
-static PyObject *print(const char **at, const State *state) {
+static PyObject *print(const char **at, State *state) {
     Print print = {.block = Py_False, .rpi = Py_False};
     unsigned met = 0;
     PyObject *stamp = NULL, *seq = NULL, *found = NULL;
@@ -247,13 +267,13 @@ static inline int type_of(const char **at, int *is_snapshot) {
     return *is_snapshot || is(text, "delta");
 }
 
-static inline int data_of(const char **at, Message *message, const State *state) {
-    if (**at == '{') return book(at, &message->book);
+static inline int data_of(const char **at, Message *message, State *state) {
+    if (**at == '{') return book(at, &message->book, state);
     return (message->prints = list_of(at, print, state)) != NULL;
 }
 
 static inline int message_field(
-    const char **at, unsigned *met, Message *message, const State *state) {
+    const char **at, unsigned *met, Message *message, State *state) {
     enum { TOPIC = 1, TYPE = 2, TS = 4, DATA = 8, CTS = 16 };
     Text key;
     if (!string(at, &key) || !take(at, ':')) return 0;
@@ -267,7 +287,7 @@ static inline int message_field(
     return is(key, "cts") && first(met, CTS) && milliseconds(at, &message->cts);
 }
 
-static int message(const char **at, Message *message, const State *state) {
+static int message(const char **at, Message *message, State *state) {
     unsigned met = 0;
     if (!take(at, '{')) return 0;
     do {
@@ -324,13 +344,14 @@ static int fill(PyObject *module) {
 
 static int visit_none(PyObject *module, visitproc visit, void *arg) {
     (void)module, (void)visit, (void)arg;
-    return 0; /* strings take no part in cycles */
+    return 0; /* strings and integers take no part in cycles */
 }
 
 static int clear(PyObject *module) {
     State *state = PyModule_GetState(module);
     Py_CLEAR(state->buy);
     Py_CLEAR(state->sell);
+    for (int i = 0; i < KNOWN; i++) Py_CLEAR(state->known[i].number);
     return 0;
 }
 

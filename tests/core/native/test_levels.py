@@ -38,14 +38,22 @@ def test_what_is_no_level_is_an_error(changes):
 
 
 @needs_extension
-@given(st.dictionaries(PRICES, st.integers(1, 3)), CHANGES)
-@settings(max_examples=200, deadline=None)
-def test_the_same_marks_are_found_changed(marks, changes):
-    assert native.marked(marks, changes) == levels.changed_marks(marks, changes)
+@given(
+    st.dictionaries(PRICES, st.integers(1, 3) | st.just(10**26)),
+    st.dictionaries(PRICES, st.integers(1, 3) | st.just(10**25)),
+    CHANGES,
+    st.lists(PRICES, max_size=3),
+)
+@settings(max_examples=300, deadline=None)
+def test_the_same_marks_are_lowered_and_the_same_are_left(marks, shown, changes, unseen):
+    quick, careful = dict(marks), dict(marks)
+    found = native.hold_marks(quick, shown, changes, unseen)
+    assert found == levels.lower_marks(careful, shown, changes, unseen)
+    assert [*quick.items()] == [*careful.items()]
 
 
 @needs_extension
 def test_marks_of_what_is_no_level_are_an_error():
     for wrong in ([(1,)], [[1, 2]], ((1, 2),), [(1, 2), ([], 1)]):
         with pytest.raises(TypeError):
-            native.marked({1: 1}, wrong)
+            native.hold_marks({1: 1}, {1: 1}, wrong, [])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bot.core import events
 from bot.core.events import Amend, Cancel, Order, Signal
 from bot.ledger import native
-from bot.ledger.digest import FIELDS, LATER, decimal_fields, encode, plain, write
+from bot.ledger.digest import FIELDS, LATER, decimal_fields, encode, plain, write, write_step
 from tests.ledger.samples import FACTS
 from tests.ledger.strategies import of
 
@@ -103,3 +103,64 @@ def test_writing_keeps_no_memory():
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert grown < 2_000
+
+
+ALL_SHAPES = {kind: shape_of(kind) for kind in get_args(events.Fact)} if native.available() else {}
+NAMED = frozenset((Cancel, events.Accepted))
+
+
+@needs_extension
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(FACTS), max_size=4).map(tuple), max_size=4),
+    st.integers(-1, 2**62),
+)
+def test_the_facts_of_steps_become_the_same_rows(steps, first):
+    quick, careful, fast, slow = {}, {}, bytearray(), bytearray()
+    for position, facts in enumerate(steps):
+        place = ("run", first, position)
+        native.take_step(ALL_SHAPES, NAMED, facts, place, fast, quick)
+        write_step(NAMED, facts, place, slow, careful)
+    assert repr(quick) == repr(careful)
+    assert fast == slow
+
+
+@needs_extension
+def test_a_number_met_again_among_many_is_written_the_same():
+    numbers = [Decimal(n) / 1000 for n in range(-600, 600)] + [Decimal("1E+3"), Decimal("0E-9")]
+    for number in numbers * 2 + numbers[::-1]:
+        agree(Amend(1, 2, "linear:X", number, number))
+
+
+@needs_extension
+def test_what_is_no_fact_of_a_step_is_an_error():
+    place, lines, rows = ("run", 1, 2), bytearray(), {}
+    with pytest.raises(TypeError, match="is no kind of fact"):
+        native.take_step(ALL_SHAPES, NAMED, (object(),), place, lines, rows)
+    with pytest.raises(TypeError, match="take_step"):
+        native.take_step(ALL_SHAPES, NAMED, [], place, lines, rows)
+    with pytest.raises(TypeError, match="take_step"):
+        native.take_step(ALL_SHAPES, NAMED, (), place[:2], lines, rows)
+    with pytest.raises(TypeError, match="rows are in lists"):
+        native.take_step(ALL_SHAPES, NAMED, (FACTS[0],), place, lines, {type(FACTS[0]): ()})
+    assert not rows
+
+
+@needs_extension
+def test_rows_of_steps_keep_no_memory():
+    lines, place = bytearray(), ("run", 2**40, 3)
+    facts = (*FACTS, Amend(1, 2, "linear:X", Decimal("1.25"), None))
+
+    def many():
+        for _ in range(1000):
+            native.take_step(ALL_SHAPES, NAMED, facts, place, lines, {})
+            lines.clear()
+
+    many()
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    many()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 10_000  # the texts of the numbers written last; an object a step is 28,000

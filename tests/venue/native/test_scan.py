@@ -213,6 +213,15 @@ def test_it_leaves_what_it_does_not_know_to_the_last_byte(data):
 
 
 @needs_scanner
+def test_a_price_met_again_among_more_than_are_remembered_is_the_same():
+    random = Random(5)
+    prices = [random.randrange(1, 10**9) for _ in range(5_000)]
+    for price in prices + prices[::-1] + prices[-1:] * 2:
+        bids = scan(text_of(book(11, [(f"{price}.5", "1")])))[5]  # type: ignore[index]
+        assert bids == [(price * 10**12 + 5 * 10**11, 10**12)]
+
+
+@needs_scanner
 def test_only_bytes_are_frames():
     with pytest.raises(TypeError, match="a frame is bytes"):
         scan("text")  # type: ignore[arg-type]
