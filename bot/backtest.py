@@ -32,6 +32,9 @@ from bot.signals import ending
 
 log = structlog.get_logger()
 
+_COLLECT_EVERY = 1_000_000
+"""Objects made and kept between two collections: no loop waits, and what is read ahead is kept."""
+
 
 def backtest(
     settings: Settings,
@@ -73,7 +76,7 @@ async def over(
         ended_by = "error"
         try:
             named = ending(lambda name: setattr(stop, "reason", f"user: {name}"))
-            with rare_collections(), named:
+            with rare_collections(_COLLECT_EVERY), named:
                 await step_through(opening.inputs, run, writer, stop=stop, progress=progress)
             status, ended_by = "finished", stop.reason or "end of the input"
         except PlainError as error:

@@ -12,15 +12,17 @@ so many takes a millisecond, and as many more may wait for it than are garbage."
 
 
 @contextmanager
-def rare_collections() -> Iterator[None]:
-    """Stepping makes many objects and few cycles, and what is loaded stays.
+def rare_collections(every: int = _COLLECT_EVERY) -> Iterator[None]:
+    """Look for it once ``every`` so many objects were made and kept.
+
+    Stepping makes many objects and few cycles, and what is loaded stays.
 
     So what is there now is not looked through again, which would stop the loop for a tenth of a
     second, and what comes is looked through less often: it waits for the ledger, and is no garbage.
     """
     usual = gc.get_threshold()
     gc.freeze()
-    gc.set_threshold(_COLLECT_EVERY, *usual[1:])
+    gc.set_threshold(every, *usual[1:])
     try:
         yield
     finally:

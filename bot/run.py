@@ -116,15 +116,15 @@ class Run:
         position = self.position
         self.position = position + 1
         events = self._decode(item)
-        step, watchers, notices = self._step, self.watchers, self._notices
+        watchers, notices, scoring = self.watchers, self._notices, self.scoring
         for event in events:
-            facts = step(event)
+            facts = self._step(event)
             kind = type(event)
-            is_frequent = kind is BookUpdate or kind is Trade
+            is_frequent = kind is Trade or kind is BookUpdate
             if facts or not is_frequent:
                 self._record(position, event, facts)
-            if not is_frequent or self.scoring.state.on_mids:
-                scored = self.scoring.step(position, event)
+            if not is_frequent or scoring.state.on_mids:
+                scored = scoring.step(position, event)
                 if scored:
                     self._sink.add_scores(position, scored)
             for watcher in watchers:

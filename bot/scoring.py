@@ -130,14 +130,15 @@ class Scoring:
     def _await(self, prediction: Prediction) -> list[Scored]:
         state, symbol = self.state, prediction.symbol
         close = self._close_read(prediction)
-        told = []
+        newest_ts = state.closes[symbol][-1].close_ts if close is not None else 0
+        told: list[Scored] = []
         for index, horizon in enumerate(prediction.horizons):
             if close is not None and not horizon.horizon_ns % close.bar_ns:
                 due = close.close_ts + horizon.horizon_ns
                 waiting = Waiting(due, prediction.price, index, prediction)
-                known = self._close_at(symbol, due)
+                known = self._close_at(symbol, due) if due <= newest_ts else None
                 if known is not None:
-                    told.append(self._score(prediction.ts, waiting, known.price))
+                    told += self._scored(prediction.ts, [waiting], known.price)
                 else:
                     state.on_closes.setdefault(symbol, []).append(waiting)
                 continue
@@ -173,10 +174,10 @@ class Scoring:
     def _passed(self, update: BookUpdate, waiting: dict[str, list[Waiting]]) -> list[Scored]:
         """The mid before this update stood at every time up to it."""
         state, symbol = self.state, update.symbol
-        told = []
+        told: list[Scored] = []
         for entries in waiting.values():
             while entries and entries[0].due < update.ts:
-                told.append(self._score(update.ts, entries.pop(0), state.mids[symbol]))
+                told += self._scored(update.ts, [entries.pop(0)], state.mids[symbol])
         mid = self._mid(symbol)
         if mid is None:
             self._forget(symbol)
@@ -193,10 +194,11 @@ class Scoring:
         price = float(candle.close)
         closes.append(Close(position, candle.exchange_ts, bar_ns, price))
         del closes[:-_CLOSES]
-        waiting, now = state.on_closes.get(symbol, []), candle.exchange_ts
+        now = candle.exchange_ts
+        waiting = state.on_closes.get(symbol, [])
         over = [entry for entry in waiting if entry.due <= now]
         state.on_closes[symbol] = [entry for entry in waiting if entry.due > now]
-        told = [self._score(candle.ts, entry, price) for entry in over if entry.due == now]
+        told = self._scored(candle.ts, [entry for entry in over if entry.due == now], price)
         state.lost += len(over) - len(told)
         return told
 
@@ -204,18 +206,27 @@ class Scoring:
         waiting = self.state.on_mids.pop(symbol, {})
         self.state.lost += sum(len(entries) for entries in waiting.values())
 
-    def _score(self, ts: int, entry: Waiting, price: float) -> Scored:
-        said, horizon = entry.prediction, entry.prediction.horizons[entry.horizon]
-        scored = Scored(
-            ts, said.symbol, said.model, entry.horizon, horizon.horizon_ns, said.read_position,
-            said.read_ts, horizon.expected_return, horizon.up_probability,
-            math.log(price / entry.price),
-        )  # fmt: skip
-        recent = self.state.recent.setdefault(f"{said.model} {entry.horizon}", [])
-        recent.append(scored)
-        del recent[:-WINDOW]
-        self.state.scored += 1
-        return scored
+    def _scored(self, ts: int, over: list[Waiting], price: float) -> list[Scored]:
+        """The outcomes of horizons that ended at ``price``."""
+        told, all_recent = [], self.state.recent
+        for entry in over:
+            said, index = entry.prediction, entry.horizon
+            horizon, model = said.horizons[index], said.model
+            scored = Scored(
+                ts, said.symbol, model, index, horizon.horizon_ns, said.read_position,
+                said.read_ts, horizon.expected_return, horizon.up_probability,
+                math.log(price / entry.price),
+            )  # fmt: skip
+            told.append(scored)
+            key = f"{model} {index}"
+            recent = all_recent.get(key)
+            if recent is None:
+                recent = all_recent[key] = []
+            recent.append(scored)
+            if len(recent) > WINDOW:
+                del recent[0]
+        self.state.scored += len(told)
+        return told
 
 
 # --- figures ------------------------------------------------------------------------------------

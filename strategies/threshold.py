@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
@@ -39,9 +39,10 @@ class Threshold:
         self._notional = notional
         self._edge = edge
 
-    def on_event(self, event: Seen, view: View) -> Iterator[Decision]:
-        if isinstance(event, Prediction) and event.model == self._model:
-            yield from self._retarget(event, view)
+    def on_event(self, event: Seen, view: View) -> Iterable[Decision]:
+        if type(event) is Prediction and event.model == self._model:
+            return self._retarget(event, view)
+        return ()
 
     def _retarget(self, prediction: Prediction, view: View) -> Iterator[Decision]:
         symbol = prediction.symbol

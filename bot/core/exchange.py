@@ -113,7 +113,7 @@ class Exchange:
 
     def before(self, event: Event, facts: list[Fact]) -> None:
         """What is due before the market takes in ``event``."""
-        if isinstance(event, BookUpdate | Trade):
+        if type(event) is BookUpdate or type(event) is Trade:
             orders = self._symbols.get(event.symbol)
             if orders is not None and orders.is_due(event.exchange_ts):
                 self.advance(orders, event.exchange_ts, event.ts, facts)

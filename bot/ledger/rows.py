@@ -6,7 +6,7 @@ integers are bound as they are, so that thousands of rows cost one prepared stat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
@@ -36,7 +36,7 @@ from bot.core.events import (
     Triggered,
 )
 from bot.ledger import tables
-from bot.ledger.digest import FIELDS, decimal_fields, plain
+from bot.ledger.digest import FIELDS, decimal_fields, encode, plain
 from bot.ledger.postings import Transfer
 
 Row: TypeAlias = tuple[Any, ...]
@@ -125,7 +125,7 @@ def posting_rows(
     return made
 
 
-def prediction_rows(run_id: str, position: int, event: Prediction) -> Iterator[Row]:
+def prediction_rows(run_id: str, position: int, event: Prediction) -> list[Row]:
     """A row per horizon; a prediction of weights alone has one without."""
     key = (run_id, position, event.symbol, event.model)
     what = (
@@ -139,9 +139,9 @@ def prediction_rows(run_id: str, position: int, event: Prediction) -> Iterator[R
         event.rebuilt,
     )
     if not event.horizons:
-        yield (*key, 0, *what, None, None, None, None, None)
-    for index, each in enumerate(event.horizons):
-        yield (
+        return [(*key, 0, *what, None, None, None, None, None)]
+    return [
+        (
             *key,
             index,
             *what,
@@ -149,8 +149,10 @@ def prediction_rows(run_id: str, position: int, event: Prediction) -> Iterator[R
             each.expected_return,
             each.up_probability,
             each.confidence,
-            str([*each.quantiles]),  # as JSON has it, in a tenth of json's time
+            encode(each.quantiles).decode(),  # msgspec's floats cost a twentieth of ``repr``'s
         )
+        for index, each in enumerate(event.horizons)
+    ]
 
 
 def command_row(run_id: str, position: int, event: Command) -> Row:

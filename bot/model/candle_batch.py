@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,25 +20,34 @@ from bot.model.tokens import (
 
 _NS_PER_MS = 1_000_000
 """A double holds the milliseconds of a bar's time exactly, not its nanoseconds."""
+Row: TypeAlias = tuple[float, ...]
+"""A candle's opening time in ms, open, high, low, close and volume, and the funding rate."""
 _LATER: Token = np.full(CANDLE_FEATURES, math.nan, dtype=np.float32)
 
 
 class CandleBatch(CandleTokens):
-    """``read`` says that there is a token, ``made`` makes those that wait: the very same."""
+    """``read`` says that there is a token, ``made`` makes those handed over: the very same.
+
+    ``made`` may run beside ``read`` in another thread; it wants what was handed over in order.
+    """
 
     __slots__ = ("_before", "_rows")
 
     def __init__(self, symbol: str, interval: str) -> None:
         super().__init__(symbol, interval)
         self._before = self._state
-        self._rows: list[tuple[float, ...]] = []
+        self._rows: list[Row] = []
 
-    def made(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Tokens [N, F] of the candles read since the last call, the volatility [N] with each."""
-        columns = np.array(self._rows, dtype=np.float64).reshape(-1, 7).T
+    def handed_over(self) -> list[Row]:
+        """The candles read since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def made(self, rows: list[Row]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Tokens [N, F] of candles, the volatility [N] with each."""
+        columns = np.array(rows, dtype=np.float64).reshape(-1, 7).T
         bars = Bars(columns[0].astype(np.int64) * _NS_PER_MS, *columns[1:])
         tokens, volatility, self._before = candle_tokens(bars, self.interval, self._before)
-        self._rows.clear()
         return tokens, volatility
 
     def _token(self, candle: Candle) -> Token:

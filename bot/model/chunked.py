@@ -7,14 +7,21 @@ prediction is ready; ``research/predicted.py`` does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bot.core.events import Horizon
 from bot.kvcache import OutOfBlocks
 from bot.model.candle_batch import CandleBatch
 from bot.model.forecast import TokenStream, all_horizons_of
 from bot.model.tokens import Token
+
+Waiting: TypeAlias = list[Any]
+"""Tokens, each with the volatility known with it, or the candles that they are made of."""
 
 
 class ChunkedStream(TokenStream):
@@ -41,26 +48,24 @@ class ChunkedStream(TokenStream):
         self._rows.append((token, volatility))
         self.tokens += 1
 
-    def collect(self) -> list[tuple[Token, float]]:
-        """Hand over the tokens that wait, each with the volatility known with it."""
+    def collect(self) -> Waiting:
+        """Hand over what waits: an entry a token."""
         rows, self._rows = self._rows, []
-        if self._batch is None or not rows:
-            return rows
-        tokens, volatility = self._batch.made()
-        return list(zip(tokens, volatility.tolist(), strict=True))
+        return rows if self._batch is None else self._batch.handed_over()
 
-    def advance(self, tokens: list[tuple[Token, float]]) -> list[tuple[Horizon, ...]]:
-        """Append ``tokens`` to the sequence; the horizons of each, in order.
+    def advance(self, waiting: Waiting) -> list[tuple[Horizon, ...]]:
+        """Append what was collected to the sequence; the horizons of each token, in order.
 
         May run beside ``push`` in another thread. Raises OutOfBlocks where the cache's budget does
         not hold every sequence at once, and FloatingPointError when the model answers with no
         number.
         """
-        if not tokens:
+        if not waiting:
             return []
         if self._cache.evicted:
             raise OutOfBlocks("the budget does not hold every sequence of the run at once")
-        rows = torch.from_numpy(np.stack([token for token, _ in tokens]))
+        tokens, volatility = self._made(waiting)
+        rows = torch.from_numpy(tokens)
         # a selective cache chooses what it keeps between steps, so it takes tokens as a stream does
         size = 1 if self._cache.spec.retention else len(rows)
         with torch.inference_mode():
@@ -69,4 +74,11 @@ class ChunkedStream(TokenStream):
         if not torch.isfinite(heads).all():
             name = self._checkpoint.card.name
             raise FloatingPointError(f"model {name!r} answers with no number for {self.symbol}")
-        return all_horizons_of(self._checkpoint.model, heads, [each for _, each in tokens])
+        return all_horizons_of(self._checkpoint.model, heads, volatility)
+
+    def _made(self, waiting: Waiting) -> tuple[NDArray[np.float32], Sequence[float]]:
+        """The tokens [N, F], and the volatility known with each."""
+        if self._batch is not None:
+            tokens, volatility = self._batch.made(waiting)
+            return tokens, volatility.tolist()
+        return np.stack([token for token, _ in waiting]), [each for _, each in waiting]

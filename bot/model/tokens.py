@@ -207,7 +207,9 @@ def _mean(
     """The exponential mean [N + 1] from before the first value on, never below ``floor``."""
     means = [start]
     for value in values.tolist():
-        start = max(start + weight * (value - start), floor)
+        start += weight * (value - start)
+        if start < floor:
+            start = floor
         means.append(start)
     return np.array(means)
 

@@ -67,32 +67,33 @@ class CandleMarket:
         self._longest_ns = max((length_ns for _, length_ns in markets.values()), default=0)
 
     def __iter__(self) -> Iterator[Event]:
-        waiting: list[tuple[int, int, Event]] = []
+        waiting: list[tuple[int, int, list[Event]]] = []
         number = last_ns = 0
         for event in self._source:
             stamp = event.exchange_ts
             made = self._missed(stamp) if stamp > last_ns else []
             last_ns = stamp
             made += self._expanded(event)
-            for each in made:
+            for together in made:
                 number += 1
-                heappush(waiting, (each.exchange_ts, number, each))
+                heappush(waiting, (together[0].exchange_ts, number, together))
             # a later bar may begin as early as this, and no earlier
             safe_ns = stamp - self._longest_ns
             while waiting and waiting[0][0] <= safe_ns:
-                yield heappop(waiting)[2]
+                yield from heappop(waiting)[2]
         while waiting:
-            yield heappop(waiting)[2]
+            yield from heappop(waiting)[2]
 
-    def _missed(self, stamp: int) -> list[Event]:
+    def _missed(self, stamp: int) -> list[list[Event]]:
         """Time has come to ``stamp``: which bars should have ended before, and have not?"""
-        return [bars.missed() for bars in self._bars.values() if bars.are_missing(stamp)]
+        return [[bars.missed()] for bars in self._bars.values() if bars.are_missing(stamp)]
 
-    def _expanded(self, event: Event) -> list[Event]:
+    def _expanded(self, event: Event) -> list[list[Event]]:
+        """What the event stands for, in lists of one exchange time each."""
         if type(event) is not Candle:
-            return [event]
+            return [[event]]
         bars = self._bars.get(event.symbol)
-        return [event] if bars is None or event.interval != bars.interval else bars.expand(event)
+        return [[event]] if bars is None or event.interval != bars.interval else bars.expand(event)
 
 
 class _Bars:
@@ -116,29 +117,33 @@ class _Bars:
         lost = self._end_ns + 2
         return FeedDown(lost + self._delay_ns, self._symbol, "a bar is missing", lost)
 
-    def expand(self, bar: Candle) -> list[Event]:
+    def expand(self, bar: Candle) -> list[list[Event]]:
+        """The bar's events, in lists of one exchange time each."""
         delay_ns = self._delay_ns = bar.ts - bar.exchange_ts
         opened, closed = bar.open_ts + 1, bar.exchange_ts
-        made: list[Event] = []
+        made: list[list[Event]] = []
         if not self._is_live:
             self._is_live = True
-            made.append(FeedUp(opened + delay_ns, self._symbol, opened))
+            made.append([FeedUp(opened + delay_ns, self._symbol, opened)])
         self._end_ns = closed
-        made += self._quote(opened, delay_ns, to_e12(bar.open))
+        made.append(self._quote(opened, delay_ns, to_e12(bar.open)))
         low, high = to_e12(bar.low), to_e12(bar.high)
         if low < high:
             stamp = closed - _EXTREMES
-            made.append(self._print(stamp, delay_ns, "Sell", low + 1, UNLIMITED))
-            made.append(self._print(stamp, delay_ns, "Buy", high - 1, UNLIMITED))
-        made += self._quote(closed - _CLOSE, delay_ns, to_e12(bar.close))
-        made.append(bar)
+            made.append([
+                self._print(stamp, delay_ns, "Sell", low + 1, UNLIMITED),
+                self._print(stamp, delay_ns, "Buy", high - 1, UNLIMITED),
+            ])  # fmt: skip
+        made.append(self._quote(closed - _CLOSE, delay_ns, to_e12(bar.close)))
+        made.append([bar])
         return made
 
-    def _quote(self, stamp: int, delay_ns: int, price: E12) -> tuple[Trade, BookUpdate]:
+    def _quote(self, stamp: int, delay_ns: int, price: E12) -> list[Event]:
+        """A print and the book around it."""
         told = self._print(stamp, delay_ns, "Sell", price, 0)
         self._seq += SEQ_STEP
         ts, seq = stamp + delay_ns, self._seq
-        return told, book_around(price, self._spread, self._symbol, ts, stamp, seq)
+        return [told, book_around(price, self._spread, self._symbol, ts, stamp, seq)]
 
     def _print(self, stamp: int, delay_ns: int, side: Side, price: E12, qty: E12) -> Trade:
         self._seq += SEQ_STEP

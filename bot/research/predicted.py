@@ -33,6 +33,8 @@ from bot.venue.wire import Codec
 
 AHEAD_INPUTS = 65_536
 """Inputs that are read ahead at most."""
+_FIRST_INPUTS = AHEAD_INPUTS // 16
+"""Inputs of the first piece, which nothing is stepped beside; each later one has twice as many."""
 
 
 class Reader(Struct, frozen=True):
@@ -99,6 +101,7 @@ class PredictedFeed:
         self._begin = begin
         self._is_recorded = is_recorded
         self._ahead_tokens = ahead_tokens
+        self._ahead_inputs = _FIRST_INPUTS
         self._events = _Events()
         self._readers: Sequence[Reader] = ()
         self._placer: _Placer | None = None
@@ -119,6 +122,7 @@ class PredictedFeed:
                     piece = self._predict(ahead, thread)
                     yield from self._placed(begun)
                     ahead, begun = _Read(), piece
+                    self._ahead_inputs = min(2 * self._ahead_inputs, AHEAD_INPUTS)
             piece = self._predict(ahead, thread)
             yield from self._placed(begun)
             yield from self._placed(piece)
@@ -135,7 +139,7 @@ class PredictedFeed:
                 ahead.marks[len(items) - 1] = marks
                 if self._is_full(marks):
                     return True
-        return len(items) >= AHEAD_INPUTS
+        return len(items) >= self._ahead_inputs
 
     def _is_full(self, marks: list[_Mark]) -> bool:
         """Whether one of the readers that were just given something has enough to read."""
@@ -243,14 +247,15 @@ class _Placer:
         """Each input behind the predictions that were ready before it."""
         waiting, coming, marks = self._waiting, self._coming, read.marks
         for number, item in enumerate(read.items):
-            if coming or waiting:
-                yield from self._before(item.ts)
+            ts = item.ts
+            if (coming and coming[0].ts < ts) or (waiting and self._busy_until < ts):
+                yield from self._before(ts)
             yield item
             if number in marks:
-                waiting.append((self.position, item.ts, marks[number]))
+                waiting.append((self.position, ts, marks[number]))
             self.position += 1
-            if waiting and self._busy_until <= item.ts:
-                self._infer(item.ts)
+            if waiting and self._busy_until <= ts:
+                self._infer(ts)
 
     def rest(self) -> Iterator[Input]:
         """What becomes ready after the last input."""

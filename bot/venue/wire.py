@@ -119,15 +119,14 @@ class Codec:
                 ]
             _, is_snapshot, stamp_ns, u, seq, bids, asks = scanned
             return self._book(item, topic, is_snapshot, stamp_ns, u, seq, bids, asks)
-        if isinstance(item, Connected):
+        if type(item) is Connected:
             lost = self._drop_connection(item.conn, item.ts, "reconnected")
             self._categories[item.conn] = item.category
             self._topics[item.conn] = {}
             return lost
-        if isinstance(item, Disconnected):
+        if type(item) is Disconnected:
             return self._drop_connection(item.conn, item.ts, item.reason)
-        assert not isinstance(item, Frame)
-        return [item]
+        return [item]  # type: ignore[list-item] # the others are events
 
     def book_topic(self, symbol: str) -> str | None:
         """The order-book topic of ``symbol``, for a resubscribe."""

@@ -32,10 +32,10 @@ def test_a_batch_makes_the_very_tokens_of_the_stream_however_it_is_cut():
         assert batch.read(event) is None  # seen already
         assert batch.close == one.close
         if dice.random() < 0.05:
-            made += zip(*batch.made(), strict=True)
-    made += zip(*batch.made(), strict=True)
+            made += zip(*batch.made(batch.handed_over()), strict=True)
+    made += zip(*batch.made(batch.handed_over()), strict=True)
     assert len(made) == len(expected) > 250
     for (ours, volatility), (theirs, known) in zip(made, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
         assert volatility == known
-    assert [len(part) for part in batch.made()] == [0, 0]
+    assert [len(part) for part in batch.made(batch.handed_over())] == [0, 0]

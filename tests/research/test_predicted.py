@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from bot.core.engine import Engine
-from bot.core.events import Event, Input, Prediction
+from bot.core.events import Event, Input, Prediction, Tick
 from bot.core.instrument import to_e8, to_e12
 from bot.core.matching import FillPolicy
 from bot.model import (
@@ -116,6 +116,22 @@ def test_predictions_in_pieces_are_the_streaming_ones_and_so_are_the_decisions(
     decided = digest(one, checkpoint.card.name)
     assert decided == digest(other, checkpoint.card.name)
     assert decided[1] > 0
+
+
+def test_little_is_read_before_the_first_input_comes_out_and_then_twice_as_much_each_time():
+    read = 0
+
+    def source() -> Iterator[Input]:
+        nonlocal read
+        for ts in range(1, 40_000):
+            read = ts
+            yield Tick(ts)
+
+    given: dict[int, int] = {}
+    for number, item in enumerate(PredictedFeed(source(), list, ahead_tokens=4096), 1):
+        assert item == Tick(number)
+        given.setdefault(read, number)
+    assert [*given.items()] == [(3 * 4096, 1), (7 * 4096, 4097), (39_999, 3 * 4096 + 1)]
 
 
 def test_a_thread_that_is_behind_reads_all_that_waits_and_answers_once():
