@@ -38,6 +38,7 @@ from bot.run import WARMUP, money, scores, shadows
 from bot.secret_values import api_key
 from bot.signals import ending
 from bot.terms import Terms, answered
+from bot.threads import behind_the_loop
 from bot.venue.address import rest_url
 from bot.venue.rest import Rest
 from bot.venue.stream import MarketStream
@@ -90,6 +91,7 @@ async def paper(
     one line for the user.
     """
     async with AsyncExitStack() as stack:
+        asyncio.get_running_loop().set_default_executor(behind_the_loop())
         build.engine(settings)  # A strategy that cannot be loaded is told before anything starts.
         ledger = await open_ledger(settings.ledger.db)
         stack.push_async_callback(ledger.dispose)

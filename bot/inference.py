@@ -40,6 +40,7 @@ from bot.model.portfolio import PORTFOLIO, Layout, MultiAssetPortfolioInference,
 from bot.model.registry import Registry
 from bot.operate import state
 from bot.research.predicted import Reader
+from bot.threads import stand_back
 
 _MIB = 1 << 20
 _TIMED_STEPS = 200
@@ -298,6 +299,7 @@ def worker(
         failed=failed,
         clock_ns=clock_ns,
         threads=settings.models.threads,
+        begin=stand_back,
     )
     return thread, caches
 

@@ -54,7 +54,9 @@ class Worker:
         failed: Callable[[BaseException], None],
         clock_ns: Callable[[], int],
         threads: int = 1,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
+        """``begin`` is called first of all on the thread."""
         if inbox < 1:
             raise ValueError(f"inbox must hold at least one event, got {inbox}")
         self._forecasters = tuple(forecasters)
@@ -62,7 +64,7 @@ class Worker:
         self._publish = publish
         self._failed = failed
         self._clock_ns = clock_ns
-        self._threads = threads
+        self._threads, self._begin = threads, begin
         self._wanted: dict[type, dict[str, list[Forecaster]]] = {}
         for forecaster in forecasters:
             for kind in forecaster.wants:
@@ -137,6 +139,7 @@ class Worker:
 
     def _run(self) -> None:
         try:
+            self._begin()
             torch.set_num_threads(self._threads)
             while True:
                 self._awake.wait()

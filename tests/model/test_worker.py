@@ -289,6 +289,22 @@ def test_a_worker_that_never_started_closes() -> None:
     Worker([], inbox=1, publish=print, failed=print, clock_ns=lambda: 0).close()
 
 
+def test_what_the_thread_begins_with_is_done_there_and_first() -> None:
+    begun: list[int] = []
+    done = threading.Event()
+
+    def begin() -> None:
+        begun.append(threading.get_ident())
+        done.set()
+
+    worker = Worker([], inbox=1, publish=print, failed=print, clock_ns=lambda: 0, begin=begin)
+    worker.start()
+    assert done.wait(PATIENCE_S)
+    worker.close()
+    assert begun != [threading.get_ident()]
+    assert len(begun) == 1
+
+
 def test_an_inbox_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="got 0"):
         Worker([], inbox=0, publish=print, failed=print, clock_ns=lambda: 0)
