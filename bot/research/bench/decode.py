@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from msgspec import Struct
@@ -89,9 +90,14 @@ class _Entry(Struct):
     """Something measured, and its times."""
 
     path: Path
-    cold: bool = False
+    chill: Callable[[], None] | None = None
+    """Before each step that is measured cold: empties the caches."""
     times_ns: list[int] = []
     roofline: _Entry | None = None
+
+    @property
+    def cold(self) -> bool:
+        return self.chill is not None
 
 
 def rows(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Iterator[Row]:
@@ -138,31 +144,34 @@ def _measured(plan: Plan, cell: Cell, peers: decode_peers.Peers) -> Iterator[Row
     entries.append(_Entry(no_cache(model, past, plan.no_cache_rounds), times_ns=[]))
     errors.append(0.0)
     roofs = [entry.roofline for entry in entries if entry.roofline is not None]
-    waste = torch.ones(_COLD_BYTES // 8, dtype=torch.int64)
     for index in range(plan.rounds):
         for entry in entries + roofs:
             if index < entry.path.rounds:
-                _time(entry, waste)
+                _time(entry)
     for entry, error in zip(entries, errors, strict=True):
         yield _row(cell, entry, error)
 
 
 def _entries(cell: Cell, model: CausalTransformer, past: Past) -> Iterator[_Entry]:
     filler: NativeDecoder | None = None
+    waste = torch.ones(_COLD_BYTES, dtype=torch.uint8)
     if native.available():
         for weight_dtype, kv_cache_dtype in _NATIVE_KINDS:
             decoder = NativeDecoder(model, weight_dtype, cell.threads)
             path = native_path(cell, decoder, model, past, weight_dtype, kv_cache_dtype)
-            yield from _with_roofline(path, decoder, cold=False)
+            yield from _with_roofline(path, decoder)
             if weight_dtype == kv_cache_dtype and cell.batch == 1:
-                yield from _with_roofline(path, decoder, cold=True)
+                # by its own team: torch's threads would spin on our processors for a while
+                yield from _with_roofline(path, decoder, partial(decoder.read, waste))
             if weight_dtype == "float32":
                 filler = decoder
     for kv_cache_dtype in ("float32", "int8"):
         yield _Entry(torch_path(cell, model, past, kv_cache_dtype, filler), times_ns=[])
 
 
-def _with_roofline(path: Path, decoder: NativeDecoder, *, cold: bool) -> Iterator[_Entry]:
+def _with_roofline(
+    path: Path, decoder: NativeDecoder, chill: Callable[[], None] | None = None
+) -> Iterator[_Entry]:
     data = torch.zeros(path.nbytes, dtype=torch.uint8)
     data.fill_(1)  # pages of its own, not the one page of zeros
 
@@ -170,15 +179,15 @@ def _with_roofline(path: Path, decoder: NativeDecoder, *, cold: bool) -> Iterato
         decoder.read(data)
         return data
 
-    roof = _Entry(Path("roofline", "", "", path.nbytes, read), cold=cold, times_ns=[])
-    yield _Entry(path, cold=cold, times_ns=[], roofline=roof)
+    roof = _Entry(Path("roofline", "", "", path.nbytes, read), chill=chill, times_ns=[])
+    yield _Entry(path, chill=chill, times_ns=[], roofline=roof)
 
 
 def _relative(got: Tensor, expected: Tensor) -> float:
     return float((got - expected).norm() / expected.norm())
 
 
-def _time(entry: _Entry, waste: Tensor) -> None:
+def _time(entry: _Entry) -> None:
     step, clock = entry.path.step, time.perf_counter_ns
     time.sleep(_SETTLE_S)
     fast = not entry.cold and bool(entry.times_ns) and entry.times_ns[-1] < _REPEATED_NS
@@ -188,8 +197,8 @@ def _time(entry: _Entry, waste: Tensor) -> None:
         while clock() < warm_ns:
             step()
     for _ in range(_REPEATS if fast else 1):
-        if entry.cold:
-            waste.sum()
+        if entry.chill is not None:
+            entry.chill()
         began = clock()
         step()
         entry.times_ns.append(clock() - began)
