@@ -15,10 +15,9 @@ so many takes a millisecond, and as many more may wait for it than are garbage."
 def rare_collections(every: int = _COLLECT_EVERY) -> Iterator[None]:
     """Look for it once ``every`` so many objects were made and kept.
 
-    Stepping makes many objects and few cycles, and what is loaded stays.
-
-    So what is there now is not looked through again, which would stop the loop for a tenth of a
-    second, and what comes is looked through less often: it waits for the ledger, and is no garbage.
+    Stepping makes many objects and few cycles. What is there now stays, and is not looked through
+    again, which would stop the loop for a tenth of a second; what comes is looked through less
+    often, since most of it waits for the ledger and is no garbage.
     """
     usual = gc.get_threshold()
     gc.freeze()

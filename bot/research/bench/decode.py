@@ -45,7 +45,7 @@ _SETTLE_S = 0.01
 
 
 class Row(Struct, frozen=True):
-    """One line of the report. ``native_cold`` steps follow 128 MB that others have read."""
+    """One line of the report. ``native_cold`` steps follow 128 MB that their threads read."""
 
     path: str
     model: str
@@ -154,8 +154,8 @@ def _measured(plan: Plan, cell: Cell, peers: decode_peers.Peers) -> Iterator[Row
 
 def _entries(cell: Cell, model: CausalTransformer, past: Past) -> Iterator[_Entry]:
     filler: NativeDecoder | None = None
-    waste = torch.ones(_COLD_BYTES, dtype=torch.uint8)
     if native.available():
+        waste = torch.ones(_COLD_BYTES, dtype=torch.uint8)
         for weight_dtype, kv_cache_dtype in _NATIVE_KINDS:
             decoder = NativeDecoder(model, weight_dtype, cell.threads)
             path = native_path(cell, decoder, model, past, weight_dtype, kv_cache_dtype)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import tracemalloc
 from decimal import Decimal
 from typing import get_args
 
@@ -17,6 +15,7 @@ from bot.ledger import native
 from bot.ledger.digest import FIELDS, LATER, decimal_fields, encode, plain, write, write_step
 from tests.ledger.samples import FACTS
 from tests.ledger.strategies import of
+from tests.memory import kept_bytes
 
 needs_extension = pytest.mark.skipif(
     not native.available(), reason="the extension was not built: no C compiler"
@@ -95,14 +94,7 @@ def test_writing_keeps_no_memory():
             shape.row(fact, HEAD, lines)
             lines.clear()
 
-    many()
-    gc.collect()
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    many()
-    grown = tracemalloc.get_traced_memory()[0] - before
-    tracemalloc.stop()
-    assert grown < 2_000
+    assert kept_bytes(many) < 2_000
 
 
 ALL_SHAPES = {kind: shape_of(kind) for kind in get_args(events.Fact)} if native.available() else {}
@@ -156,11 +148,6 @@ def test_rows_of_steps_keep_no_memory():
             native.take_step(ALL_SHAPES, NAMED, facts, place, lines, {})
             lines.clear()
 
-    many()
-    gc.collect()
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    many()
-    grown = tracemalloc.get_traced_memory()[0] - before
-    tracemalloc.stop()
-    assert grown < 10_000  # the texts of the numbers written last; an object a step is 28,000
+    assert (
+        kept_bytes(many) < 10_000
+    )  # the texts of the numbers written last; an object a step is 28,000

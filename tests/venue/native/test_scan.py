@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import tracemalloc
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
@@ -20,6 +18,7 @@ from bot.venue import codec_state, native
 from bot.venue.archive import read_capture
 from bot.venue.native import scan
 from bot.venue.wire import Codec
+from tests.memory import kept_bytes
 from tests.shards import shards
 from tests.venue.feed import CONN, T0_MS, book, damaged, kline, snapshot, text_of, ticker, trade
 
@@ -233,17 +232,13 @@ def test_it_keeps_no_memory_of_frames_that_it_read_or_left():
     frames = [PLAIN, TRADE, text_of(snapshot()), text_of(book(11, [("99999999.5", "1")]))]
     frames += LEFT.values()
     frames += [damaged(frame, random) for frame in frames[:4] for _ in range(500)]
-    for data in frames:
-        scan(data)
-    gc.collect()
-    tracemalloc.start()
-    before, _ = tracemalloc.get_traced_memory()
-    for _ in range(3):
-        for data in frames:
-            scan(data)
-    after, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert after - before < 2_000
+
+    def read() -> None:
+        for _ in range(3):
+            for data in frames:
+                scan(data)
+
+    assert kept_bytes(read) < 2_000
 
 
 # --- real frames ---------------------------------------------------------------------------------
